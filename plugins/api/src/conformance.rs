@@ -1,0 +1,1 @@
+//! The checks every target must pass, against its real server.

@@ -1,0 +1,109 @@
+//! What every profilesync output is written against.
+//!
+//! An output ("kind") is one crate with one public item, a [`Kind`]: its name, the schema of its settings and
+//! a function that opens a [`Target`] from them. The daemon hands a target batches of [`Delivery`] and gets an
+//! [`Outcome`] for each. When to deliver, how often to try again and when to give up is decided by the daemon
+//! alone: a target never sleeps, retries, logs, spawns a task it leaves behind, or reads the daemon's store.
+
+mod document;
+mod outcome;
+mod secret;
+mod settings;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use document::{Document, Status};
+pub use outcome::{Answer, Outcome};
+pub use secret::{Secret, SecretError};
+pub use settings::{Settings, SettingsError};
+
+/// One kind of output, as listed in the daemon's `src/targets.rs`.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// The value of `type` in `[targets.NAME]`.
+    pub name: &'static str,
+    /// Checks the settings and makes a target of them. Touches neither network nor target.
+    pub open: fn(&OpenContext, Settings) -> Result<Opened, SettingsError>,
+    /// JSON Schema (draft 7) of the settings, for editors.
+    pub schema: fn() -> schemars::Schema,
+}
+
+/// What the daemon tells a target about itself when it opens it.
+#[derive(Clone, Debug)]
+pub struct OpenContext {
+    /// The target's name: NAME in `[targets.NAME]`.
+    pub name: String,
+    /// The daemon's version, for user agents.
+    pub version: &'static str,
+    /// The time limit of one call of [`Target::deliver`]; the daemon cuts it off then.
+    pub timeout: Duration,
+}
+
+/// A target that is ready for deliveries, and what identifies it.
+pub struct Opened {
+    /// The target.
+    pub target: Box<dyn Target>,
+    /// The checked settings with secrets masked. When it differs from the last run's, the accounts at the
+    /// target are no longer known to be right, and all of them are delivered again.
+    pub identity: serde_json::Value,
+}
+
+/// One profile to bring to a target.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The account's newest state.
+    pub document: Document,
+}
+
+/// An external system that is kept at the newest profile of every account.
+#[async_trait]
+pub trait Target: Send + Sync + 'static {
+    /// How the daemon must pace this target; asked once, after opening.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    /// Makes the outside world hold these documents: different accounts, at most [`Limits::batch`] of them.
+    ///
+    /// May be called again with the same document, and must then change nothing. The future may be dropped at
+    /// any await, when the time limit is over; the daemon then tries again later.
+    async fn deliver(&self, batch: &[Delivery]) -> Answer;
+
+    /// Reaches the target without changing it, for `profilesync check --probe`.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence for the operator.
+    async fn probe(&self) -> Result<(), String>;
+
+    /// What [`Target::deliver`] would send for this document, as text, with secrets masked.
+    ///
+    /// # Errors
+    /// Why nothing can be rendered for this document, as a sentence for the operator.
+    fn render(&self, document: &Document) -> Result<String, String>;
+}
+
+/// How the daemon must pace a target, beyond what the operator configures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most documents in one call of [`Target::deliver`].
+    pub batch: usize,
+    /// Most calls at the same time; `None` leaves it to the operator's `concurrency`.
+    pub concurrency: Option<usize>,
+    /// Least time between the starts of two calls.
+    pub interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            batch: 1,
+            concurrency: None,
+            interval: Duration::ZERO,
+        }
+    }
+}

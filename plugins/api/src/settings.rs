@@ -1,0 +1,75 @@
+//! The settings of one target: what is left of its table once the daemon took its own keys out.
+
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use toml::{Spanned, de::DeTable};
+
+/// The keys of `[targets.NAME]` that are the kind's own, with their positions.
+#[derive(Debug)]
+pub struct Settings(Spanned<DeTable<'static>>);
+
+/// What is wrong with a target's settings, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SettingsError {
+    /// What is wrong, in a sentence that names the key.
+    pub message: String,
+    /// Byte range in the configuration text, as given by [`Spanned`]; `None` points at the whole table.
+    pub span: Option<Range<usize>>,
+    /// The way out.
+    pub help: Option<String>,
+}
+
+impl Settings {
+    /// Wraps a table; done by the daemon, and by tests.
+    #[must_use]
+    pub fn new(table: Spanned<DeTable<'static>>) -> Self {
+        Self(table)
+    }
+
+    /// Reads the settings into a struct, which should `deny_unknown_fields`. Wrap a value in [`Spanned`] where a
+    /// later check must point at it.
+    ///
+    /// # Errors
+    /// On an unknown key, a missing one or a value of the wrong type, with its position.
+    pub fn parse<T: DeserializeOwned>(self) -> Result<T, SettingsError> {
+        let whole = self.0.span();
+        T::deserialize(toml::de::Deserializer::from(self.0)).map_err(|error: toml::de::Error| {
+            SettingsError {
+                message: error.message().to_owned(),
+                span: error.span().or(Some(whole)),
+                help: None,
+            }
+        })
+    }
+}
+
+impl SettingsError {
+    /// An error about the value at `span`.
+    #[must_use]
+    pub fn at(span: Range<usize>, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            span: Some(span),
+            help: None,
+        }
+    }
+
+    /// An error about the table as a whole.
+    #[must_use]
+    pub fn whole(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            span: None,
+            help: None,
+        }
+    }
+
+    /// The same error with a way out.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
