@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod durable;
 pub mod event;
 pub mod journal;
 pub mod merge;

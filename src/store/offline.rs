@@ -1,0 +1,1 @@
+//! What `profilesync store …` does without a daemon.
