@@ -222,8 +222,14 @@ mod tests {
     }
 
     fn body(members: &str) -> String {
-        let own = format!(r#""CallbackCommand":"{COMMAND}","Official_Account":"a","EventTime":1670574414123"#);
-        if members.is_empty() { format!("{{{own}}}") } else { format!("{{{own},{members}}}") }
+        let own = format!(
+            r#""CallbackCommand":"{COMMAND}","Official_Account":"a","EventTime":1670574414123"#
+        );
+        if members.is_empty() {
+            format!("{{{own}}}")
+        } else {
+            format!("{{{own},{members}}}")
+        }
     }
 
     #[test]
@@ -238,7 +244,10 @@ mod tests {
 
     #[test]
     fn the_published_sample_as_printed_is_not_json() {
-        let error = parsed(include_str!("../tests/fixtures/info-changed-as-published.txt")).unwrap_err();
+        let error = parsed(include_str!(
+            "../tests/fixtures/info-changed-as-published.txt"
+        ))
+        .unwrap_err();
         assert!(error.starts_with("the body is not JSON"), "{error}");
     }
 
@@ -252,7 +261,10 @@ mod tests {
     fn null_says_nothing_and_other_members_are_kept() {
         let event = parsed(&body(r#""Name":null,"Level":[1,null],"Gone":null"#)).unwrap();
         let fields: Vec<_> = event.fields.into_iter().collect();
-        assert_eq!(fields, [(Field::Extra("Level".into()), serde_json::json!([1, null]))]);
+        assert_eq!(
+            fields,
+            [(Field::Extra("Level".into()), serde_json::json!([1, null]))]
+        );
     }
 
     #[test]
@@ -267,7 +279,9 @@ mod tests {
     #[test]
     fn refusals_name_the_member() {
         let with = |account: &str, time: &str| {
-            format!(r#"{{"CallbackCommand":"{COMMAND}","Official_Account":{account},"EventTime":{time}}}"#)
+            format!(
+                r#"{{"CallbackCommand":"{COMMAND}","Official_Account":{account},"EventTime":{time}}}"#
+            )
         };
         let long = format!("\"{}\"", "é".repeat(128));
         for (body, member) in [
@@ -284,7 +298,10 @@ mod tests {
             (with(r#""a""#, "null"), "EventTime"),
             (body(r#""Name":1"#), "Name"),
             (body(r#""Owner_Account":{}"#), "Owner_Account"),
-            (body("").replace("InfoChanged", "Destroyed"), "CallbackCommand"),
+            (
+                body("").replace("InfoChanged", "Destroyed"),
+                "CallbackCommand",
+            ),
         ] {
             let error = parsed(&body).expect_err(&body);
             assert!(error.contains(member), "{body}: {error}");

@@ -147,12 +147,26 @@ mod tests {
     use super::*;
 
     fn id() -> AccountId {
-        AccountId { app: 1, account: "@TOA#_a".into() }
+        AccountId {
+            app: 1,
+            account: "@TOA#_a".into(),
+        }
     }
 
     fn event(kind: Kind, time: Millis, digest: u8, fields: &[(Field, &str)]) -> Event {
-        let fields = fields.iter().map(|(field, value)| (field.clone(), json!(value))).collect();
-        Event { id: id(), kind, stamp: Stamp { time, digest: [digest; 32] }, fields }
+        let fields = fields
+            .iter()
+            .map(|(field, value)| (field.clone(), json!(value)))
+            .collect();
+        Event {
+            id: id(),
+            kind,
+            stamp: Stamp {
+                time,
+                digest: [digest; 32],
+            },
+            fields,
+        }
     }
 
     fn merged(events: &[Event]) -> Profile {
@@ -176,15 +190,30 @@ mod tests {
     /// Few times and few digests, so that ties and duplicates are common. What an event says follows from its
     /// digest, as it does in life.
     fn any_event() -> impl Strategy<Value = Event> {
-        let kind = prop_oneof![Just(Kind::Created), Just(Kind::Changed), Just(Kind::Destroyed)];
+        let kind = prop_oneof![
+            Just(Kind::Created),
+            Just(Kind::Changed),
+            Just(Kind::Destroyed)
+        ];
         let fields = prop::collection::btree_map(any_field(), 0..3_u8, 0..4);
         (kind, 1..6_u64, fields).prop_map(|(kind, time, values)| {
             let text = format!("{kind:?}{time}{values:?}");
-            let fields: BTreeMap<_, _> = values.into_iter().map(|(field, value)| (field, json!(value))).collect();
+            let fields: BTreeMap<_, _> = values
+                .into_iter()
+                .map(|(field, value)| (field, json!(value)))
+                .collect();
             let digest = crc32c::crc32c(text.as_bytes()).to_be_bytes();
-            let mut stamp = Stamp { time, digest: [0; 32] };
+            let mut stamp = Stamp {
+                time,
+                digest: [0; 32],
+            };
             stamp.digest[..4].copy_from_slice(&digest);
-            Event { id: id(), kind, stamp, fields }
+            Event {
+                id: id(),
+                kind,
+                stamp,
+                fields,
+            }
         })
     }
 
@@ -229,8 +258,18 @@ mod tests {
 
     #[test]
     fn all_fields_of_one_event_win_a_tie_together() {
-        let low = event(Kind::Changed, 5, 1, &[(Field::Name, "low"), (Field::Owner, "low")]);
-        let high = event(Kind::Changed, 5, 2, &[(Field::Name, "high"), (Field::Owner, "high")]);
+        let low = event(
+            Kind::Changed,
+            5,
+            1,
+            &[(Field::Name, "low"), (Field::Owner, "low")],
+        );
+        let high = event(
+            Kind::Changed,
+            5,
+            2,
+            &[(Field::Name, "high"), (Field::Owner, "high")],
+        );
         for events in [[low.clone(), high.clone()], [high, low]] {
             let document = merged(&events).document(&id(), 1);
             assert_eq!(document.name.as_deref(), Some("high"));
@@ -240,7 +279,12 @@ mod tests {
 
     #[test]
     fn an_empty_string_clears_and_an_absent_member_says_nothing() {
-        let set = event(Kind::Changed, 1, 1, &[(Field::Name, "n"), (Field::Introduction, "i")]);
+        let set = event(
+            Kind::Changed,
+            1,
+            1,
+            &[(Field::Name, "n"), (Field::Introduction, "i")],
+        );
         let cleared = event(Kind::Changed, 2, 1, &[(Field::Name, "")]);
         let document = merged(&[set, cleared]).document(&id(), 2);
         assert_eq!(document.name.as_deref(), Some(""));
@@ -257,7 +301,10 @@ mod tests {
         assert_eq!(dead.status(), Status::Destroyed);
         assert_eq!(dead.document(&id(), 2).name, None);
         let alive = merged(&[later, set, destroyed, same_time]).document(&id(), 3);
-        assert_eq!((alive.status, alive.name, alive.owner.as_deref()), (Status::Active, None, Some("o")));
+        assert_eq!(
+            (alive.status, alive.name, alive.owner.as_deref()),
+            (Status::Active, None, Some("o"))
+        );
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl<'a> Changes<'a> {
         account.history += 1;
         *dirty = true;
         // Some slack, so that not every event of a busy account costs a scan.
-        if account.history <= limit.get() + limit.get() / 8 {
+        if account.history <= limit.get().saturating_add(limit.get() / 8) {
             return Ok(());
         }
         let prefix = keys::history_of(id);

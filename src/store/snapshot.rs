@@ -97,6 +97,7 @@ pub(crate) struct Snapshot {
     /// Everything up to this sequence number is in it.
     pub(crate) applied: u64,
     entries: u64,
+    at_end: bool,
 }
 
 impl Snapshot {
@@ -110,11 +111,15 @@ impl Snapshot {
             input,
             applied,
             entries: 0,
+            at_end: false,
         })
     }
 
     /// The entries of the next block; none after the last, when the snapshot proved whole.
     pub(crate) fn next_block(&mut self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        if self.at_end {
+            return Ok(Vec::new());
+        }
         let length = u32::from_le_bytes(read(&mut self.input)?);
         let crc = u32::from_le_bytes(read(&mut self.input)?);
         if length > LONGEST_BLOCK {
@@ -127,7 +132,8 @@ impl Snapshot {
         }
         let entries = split(&block).ok_or_else(|| damaged("an entry is cut"))?;
         self.entries += entries.len() as u64;
-        if length == 0 && u64::from_le_bytes(read(&mut self.input)?) != self.entries {
+        self.at_end = length == 0;
+        if self.at_end && u64::from_le_bytes(read(&mut self.input)?) != self.entries {
             return Err(damaged("entries are missing"));
         }
         Ok(entries)
