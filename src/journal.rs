@@ -7,7 +7,8 @@
 //! 1. What `append` resolved with is on the disk, and every reader sees it.
 //! 2. Readers see records in the order of their numbers, and the same ones whenever they read; a number is never given
 //!    to another entry.
-//! 3. What was refused is not seen by any reader of this process. After a crash, what had been written whole may be.
+//! 3. What was refused is not seen by any reader of this process. The next start keeps it if it finds it whole in the
+//!    newest segment.
 //! 4. Opening does not fail because of what is in the folder.
 
 mod faults;
@@ -106,7 +107,7 @@ pub struct Options {
 /// What was found when a journal was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
-    /// The last number in use that readers may ask for.
+    /// The last number of what is kept, or the floor if that is higher.
     pub last_seq: u64,
     /// What was wrong with the files and what was done about it, in words; logged already.
     pub damage: Vec<String>,

@@ -12,6 +12,7 @@ use super::{
     faults::Faults,
     segment::{HEADER_BYTES, Header, Segment},
 };
+use crate::durable::sync_parent;
 
 /// A segment that takes records.
 pub(super) struct SegmentFile {
@@ -33,7 +34,7 @@ impl SegmentFile {
             .inspect_err(|_| _ = fs::remove_file(&unused))?;
         faults
             .on_dir_sync()
-            .and_then(|()| sync_dir(Some(dir)))
+            .and_then(|()| sync_parent(&segment.path))
             .inspect_err(|_| _ = fs::remove_file(&segment.path))?;
         Ok(Self {
             segment,
@@ -99,13 +100,5 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    sync_dir(dir.parent())
-}
-
-fn sync_dir(dir: Option<&Path>) -> io::Result<()> {
-    let dir = match dir {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    File::open(dir)?.sync_all()
+    sync_parent(dir)
 }

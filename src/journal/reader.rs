@@ -53,8 +53,9 @@ impl Reader {
         Ok(reader)
     }
 
-    /// The next records up to number `until`, which must be synced, at most `max` of them and not much more than
-    /// 8 MiB. It is empty only when there are no more up to there. Damage is logged, counted and stepped over.
+    /// The next records up to number `until`, at most `max` of them and not much more than 8 MiB; empty only when there
+    /// are no more. Damage is logged, counted and stepped over. Beside a writer `until` must be synced; without one it
+    /// may be anything.
     ///
     /// # Errors
     /// When files cannot be read for now. The place is kept.

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::{
     Entry, Journal, Opened, Options, Reader, Record, SEGMENT_BYTES,
     faults::Faults,
+    scan::Scan,
     segment::{self, Segment},
 };
 use crate::metrics::Metrics;

@@ -5,7 +5,7 @@
 //! are consecutive: a failed write or sync ends the segment, and its entries get new numbers in the next one. The header
 //! of a segment says what was acknowledged before it, so that readers step over what was written in vain.
 
-use std::{io, path::Path, time::Duration};
+use std::{io, mem, path::Path, time::Duration};
 
 use rustix::fs::statvfs;
 use tokio::{
@@ -141,7 +141,9 @@ impl Writer {
                 }
             }
             Err(failure) => {
-                self.retry_at = Instant::now() + RETRY_AFTER;
+                if failure.try_another {
+                    self.retry_at = Instant::now() + RETRY_AFTER;
+                }
                 self.fail(failure.reason.clone());
                 for waiting in group {
                     let refused = AppendError(failure.reason.clone());
@@ -233,7 +235,7 @@ impl Writer {
                 ))
             }
             Ok(free) if free < *reserve_bytes => Err(format!(
-                "{free} bytes are free in {}, less than the reserve of {reserve_bytes}: make room there",
+                "less than the reserve of {reserve_bytes} bytes is free in {}: make room there",
                 dir.display()
             )),
             Ok(_) => Ok(()),
@@ -267,13 +269,13 @@ impl Writer {
     }
 
     fn succeed(&self) {
-        if self.set_health(Ok(())) {
-            info!("the journal takes entries");
+        if self.set_health(Ok(())).is_err() {
+            info!("the journal takes entries again");
         }
     }
 
     fn fail(&self, reason: String) {
-        if self.set_health(Err(reason.clone())) {
+        if self.set_health(Err(reason.clone())).is_ok() {
             error!(
                 reason,
                 "the journal takes no entries; it tries again by itself"
@@ -281,13 +283,15 @@ impl Writer {
         }
     }
 
-    /// Whether it was another.
-    fn set_health(&self, health: Result<(), String>) -> bool {
-        self.channels.health.send_if_modified(|old| {
-            let is_new = *old != health;
-            *old = health;
+    /// Says how it is; how it was.
+    fn set_health(&self, health: Result<(), String>) -> Result<(), String> {
+        let mut before = health.clone();
+        self.channels.health.send_if_modified(|shown| {
+            let is_new = *shown != health;
+            before = mem::replace(shown, health);
             is_new
-        })
+        });
+        before
     }
 }
 
@@ -295,7 +299,7 @@ impl Drop for Writer {
     /// However the thread ends, nobody goes on waiting for it or believes it to be well.
     fn drop(&mut self) {
         self.segment = None;
-        self.set_health(Err(STOPPED.into()));
+        let _ = self.set_health(Err(STOPPED.into()));
         self.channels.stopped.cancel();
     }
 }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    Journal, Options, Segment, append, filled, names, numbered, open, options, read_all, segment,
+    Journal, Options, Scan, Segment, append, filled, names, numbered, open, options, read_all,
+    segment,
 };
 
 const BODIES: [&str; 4] = [
@@ -243,4 +244,16 @@ async fn damage_larger_than_what_is_read_at_once_is_stepped_over() {
     let (read, missed) = read_all(dir.path(), 3);
     assert_eq!(read, numbered(&[(1, &body), (3, &body)]));
     assert_eq!(missed, 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_reads_as_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = Segment {
+        first: 1,
+        path: dir.path().to_owned(), // opens, and fails to read
+    };
+    let mut scan = Scan::open(segment).unwrap().unwrap();
+    assert!(scan.next(u64::MAX).unwrap().is_none());
+    assert!(scan.unreadable());
 }

@@ -202,6 +202,39 @@ async fn a_reader_stops_at_what_is_synced_and_follows_rotation() {
 }
 
 #[tokio::test]
+async fn a_reader_beside_the_writer_misses_nothing() {
+    const ENTRIES: u64 = 5000;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        segment_bytes: 20_000,
+        ..options(dir.path())
+    };
+    let (journal, _) = Journal::open(options).unwrap();
+    let metrics = Metrics::new();
+    let mut reader = Reader::open(dir.path(), 0, metrics.clone()).unwrap();
+    let synced = journal.synced();
+    let reading = std::thread::spawn(move || {
+        let mut read = Vec::new();
+        while read.len() < usize::try_from(ENTRIES).unwrap() && synced.has_changed().is_ok() {
+            let until = *synced.borrow();
+            read.extend(read_on(&mut reader, until));
+            assert_eq!(read.len() as u64, until);
+        }
+        read
+    });
+    let append = async |lane: u64| {
+        for _ in 0..ENTRIES / 50 {
+            journal.append(entry(&lane.to_string())).await.unwrap();
+        }
+    };
+    join_all((0..50).map(append)).await;
+    let read = reading.join().unwrap();
+    assert!(read.iter().map(|(seq, _)| *seq).eq(1..=ENTRIES));
+    assert_eq!(metrics.journal_damaged.get(), 0);
+    journal.stop().await;
+}
+
+#[tokio::test]
 async fn restarts_without_entries_leave_one_segment() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..3 {
