@@ -9,6 +9,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+#[cfg(test)]
+pub(crate) mod wire;
 
 use std::{
     convert::Infallible,

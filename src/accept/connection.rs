@@ -94,6 +94,7 @@ where
         });
         let connection = http1::Builder::new()
             .half_close(true) // a client may close its side and still wait for the answer
+            .max_header_size(MAX_HEAD)
             .max_buf_size(MAX_HEAD)
             .serve_connection(stream, answer);
         let mut connection = pin!(connection);
