@@ -8,5 +8,6 @@ pub mod journal;
 pub mod listen;
 pub mod merge;
 pub mod metrics;
+mod seldom;
 pub mod status;
 pub mod store;
