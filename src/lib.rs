@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod clock;
 pub mod config;
+pub mod durable;
 pub mod event;
 pub mod journal;
 pub mod listen;
