@@ -1,6 +1,7 @@
 //! profilesync keeps external systems at the newest profile of every Official Account.
 
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod event;
 pub mod journal;
