@@ -9,6 +9,7 @@ mod document;
 mod outcome;
 mod secret;
 mod settings;
+mod units;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -20,7 +21,8 @@ use async_trait::async_trait;
 pub use document::{Document, Status};
 pub use outcome::{Answer, Outcome};
 pub use secret::{Secret, SecretError};
-pub use settings::{Settings, SettingsError};
+pub use settings::{Settings, SettingsError, schema_of};
+pub use units::{Period, Rate, Size};
 
 /// One kind of output, as listed in the daemon's `src/targets.rs`.
 #[derive(Clone, Copy)]

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use toml::{Spanned, de::DeTable};
 
 /// The keys of `[targets.NAME]` that are the kind's own, with their positions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings(Spanned<DeTable<'static>>);
 
 /// What is wrong with a target's settings, and where.
@@ -28,6 +29,20 @@ impl Settings {
         Self(table)
     }
 
+    /// The settings that a TOML text holds, for tests. Keeps the text for ever: [`DeTable`] borrows from it.
+    ///
+    /// # Errors
+    /// When the text is not TOML.
+    pub fn from_toml(text: &str) -> Result<Self, SettingsError> {
+        DeTable::parse(text.to_owned().leak())
+            .map(Self)
+            .map_err(|error| SettingsError {
+                message: error.message().to_owned(),
+                span: error.span(),
+                help: None,
+            })
+    }
+
     /// Reads the settings into a struct, which should `deny_unknown_fields`. Wrap a value in [`Spanned`] where a
     /// later check must point at it.
     ///
@@ -43,6 +58,15 @@ impl Settings {
             }
         })
     }
+}
+
+/// JSON Schema (draft 7, as editors of TOML understand it) of a settings struct, for [`Kind::schema`](crate::Kind).
+#[must_use]
+pub fn schema_of<T: JsonSchema>() -> Schema {
+    SchemaSettings::draft07()
+        .for_deserialize()
+        .into_generator()
+        .into_root_schema_for::<T>()
 }
 
 impl SettingsError {
