@@ -62,6 +62,12 @@ pub struct Delivery {
     pub document: Document,
 }
 
+impl From<Document> for Delivery {
+    fn from(document: Document) -> Self {
+        Self { document }
+    }
+}
+
 /// An external system that is kept at the newest profile of every account.
 #[async_trait]
 pub trait Target: Send + Sync + 'static {

@@ -62,7 +62,7 @@ mod tests {
         let keys = [Key::parse(SECRET).unwrap()];
         assert_eq!(
             signatures(&keys, ID, 1_614_265_330, br#"{"test": 2432232314}"#),
-            "v1,g0hM9SsE+OTPJTGt/tmKtSyrLEJu0yBcsyQSNw4c4Q8="
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
     }
 
