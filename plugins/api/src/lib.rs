@@ -21,7 +21,7 @@ use async_trait::async_trait;
 pub use document::{Document, Status};
 pub use outcome::{Answer, Outcome};
 pub use secret::{Secret, SecretError};
-pub use settings::{Settings, SettingsError};
+pub use settings::{Settings, SettingsError, schema_of};
 pub use units::{Period, Rate, Size};
 
 /// One kind of output, as listed in the daemon's `src/targets.rs`.
@@ -62,6 +62,12 @@ pub struct Opened {
 pub struct Delivery {
     /// The account's newest state.
     pub document: Document,
+}
+
+impl From<Document> for Delivery {
+    fn from(document: Document) -> Self {
+        Self { document }
+    }
 }
 
 /// An external system that is kept at the newest profile of every account.

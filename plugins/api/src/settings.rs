@@ -2,6 +2,7 @@
 
 use std::{fmt, ops::Range};
 
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use toml::{Spanned, de::DeTable};
 
@@ -66,6 +67,15 @@ impl<'a> Settings<'a> {
             }
         })
     }
+}
+
+/// JSON Schema (draft 7, as editors of TOML understand it) of a settings struct, for [`Kind::schema`](crate::Kind).
+#[must_use]
+pub fn schema_of<T: JsonSchema>() -> Schema {
+    SchemaSettings::draft07()
+        .for_deserialize()
+        .into_generator()
+        .into_root_schema_for::<T>()
 }
 
 impl SettingsError {
