@@ -6,8 +6,10 @@ pub mod diagnostics;
 pub mod load;
 mod mask;
 mod merge;
+pub mod peek;
 mod raw;
 mod read;
+pub mod schema;
 
 mod sources;
 mod target;

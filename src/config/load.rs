@@ -54,28 +54,6 @@ pub fn load<T>(
     load_sources(sources, unread, base(path), kinds, open)
 }
 
-/// The admin socket of the file `path` and its drop-ins: all that commands need to reach a daemon. Reads no secrets,
-/// which the user of a command need not be allowed to read, and does not mind mistakes in other tables.
-///
-/// # Errors
-/// When the files cannot be read or parsed, or `[admin]` has mistakes.
-pub fn admin_socket(path: &Path) -> Result<PathBuf, Diagnostics> {
-    let (sources, mut found) = Sources::read(path);
-    let mut tree = match merge::parse(&sources) {
-        Ok((tree, _)) if found.is_empty() => tree,
-        parsed => {
-            found.extend(parsed.err().into_iter().flatten());
-            return Err(Diagnostics::new(sources, Masks::default(), found));
-        }
-    };
-    let masks = Masks::of(&tree);
-    let admin: DeTable<'_> = tree.remove_entry("admin").into_iter().collect();
-    match read::<raw::Root>("", Spanned::new(0..0, admin), &mut found).value {
-        Some(root) if found.is_empty() => Ok(base(path).join(root.admin.socket)),
-        _ => Err(Diagnostics::new(sources, masks, found)),
-    }
-}
-
 pub(super) fn load_sources<T>(
     sources: Sources,
     mut found: Vec<Diagnostic>,
@@ -111,7 +89,7 @@ pub(super) fn load_sources<T>(
 }
 
 /// Where relative paths start.
-fn base(path: &Path) -> &Path {
+pub(super) fn base(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -279,10 +257,7 @@ fn listener(raw: raw::Listener, base: &Path, found: &mut Vec<Diagnostic>) -> Lis
     let Bytes(max_body) = raw.max_body;
     let networks = |list: Vec<Network>| list.into_iter().map(|Network(net)| net).collect();
     Listener {
-        address: match raw.address.0 {
-            Address::Unix(path) => Address::Unix(base.join(path)),
-            address => address,
-        },
+        address: absolute(raw.address.0, base),
         path: raw.path.0,
         max_body: usize::try_from(max_body).unwrap_or(usize::MAX),
         max_clock_skew: raw.max_clock_skew.0,
@@ -296,6 +271,13 @@ fn listener(raw: raw::Listener, base: &Path, found: &mut Vec<Diagnostic>) -> Lis
             private_key: readable("listener.tls.private_key", tls.private_key, base, found),
         }),
         forward: raw.forward.map(|forward| forward.url.0),
+    }
+}
+
+pub(super) fn absolute(address: Address, base: &Path) -> Address {
+    match address {
+        Address::Unix(path) => Address::Unix(base.join(path)),
+        tcp @ Address::Tcp(_) => tcp,
     }
 }
 
