@@ -40,3 +40,4 @@ pub mod merge;
 pub mod metrics;
 pub mod status;
 pub mod store;
+pub mod targets;
