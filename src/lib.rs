@@ -32,6 +32,7 @@
 
 pub mod accept;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod durable;
 pub mod event;
@@ -42,3 +43,4 @@ pub mod metrics;
 mod seldom;
 pub mod status;
 pub mod store;
+pub mod targets;
