@@ -8,3 +8,4 @@ pub mod merge;
 pub mod metrics;
 pub mod status;
 pub mod store;
+pub mod systemd;
