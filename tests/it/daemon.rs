@@ -238,8 +238,9 @@ impl Daemon {
         )
     }
 
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
+    /// Where the store is.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
     }
 
     pub(crate) fn config(&self) -> PathBuf {

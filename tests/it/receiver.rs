@@ -33,8 +33,6 @@ pub(crate) struct Delivery {
     pub(crate) revision: u64,
     /// How many requests about this account came before.
     pub(crate) earlier: usize,
-    /// How many requests of any account came before.
-    pub(crate) index: usize,
 }
 
 impl Delivery {
@@ -246,7 +244,6 @@ fn note(headers: &HeaderMap, body: &[u8], seen: &mut Seen) -> Delivery {
         at: Instant::now(),
         headers: headers.clone(),
         earlier: earlier.count(),
-        index: seen.deliveries.len(),
         body,
         account,
         revision,
