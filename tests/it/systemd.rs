@@ -1,4 +1,4 @@
-//! The units in `systemd/`, and what daemon and systemd say to each other. A real boot is `systemd/boot-test`.
+//! The units in `systemd/`, and what daemon and systemd say to each other. `tests/boot/run` boots them for real.
 
 use std::{
     fs,

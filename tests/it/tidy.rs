@@ -62,30 +62,25 @@ fn files_are_short_and_say_what_they_are() {
 }
 
 #[test]
-fn nothing_is_left_to_do() {
-    // Put together, so that this file does not name them.
-    let words =
-        ["TO", "FIX"].map(|begin| format!("{begin}{}", if begin == "TO" { "DO" } else { "ME" }));
+fn nothing_is_left_to_do_or_let_pass() {
+    // Put together, so that this file has none of them itself.
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X"),
+    ];
     let mut faults = Vec::new();
     for (name, text) in sources() {
         for (number, line) in (1..).zip(text.lines()) {
-            if words.iter().any(|word| line.contains(word.as_str()))
-                || line.contains("XXX") && !name.ends_with("tidy.rs")
-            {
+            if words.iter().any(|word| line.contains(word)) {
                 faults.push(format!(
                     "{name}:{number}: open an issue instead: {}",
                     line.trim()
                 ));
             }
-            if line.trim_start().starts_with("use ") && line.ends_with("::*;") {
+            if line.contains(concat!("#[al", "low(")) {
                 faults.push(format!(
-                    "{name}:{number}: name what is used: {}",
-                    line.trim()
-                ));
-            }
-            if line.contains("#[allow(") {
-                faults.push(format!(
-                    "{name}:{number}: #[expect(…, reason)] instead of #[allow]"
+                    "{name}:{number}: state by #[expect(…, reason)] what is to be let pass"
                 ));
             }
         }
@@ -95,20 +90,16 @@ fn nothing_is_left_to_do() {
 
 #[test]
 fn sled_is_named_in_its_adapter_alone() {
-    let outside = sources()
-        .into_iter()
-        .filter(|(name, _)| name.starts_with("src/") && name != "src/store/sled.rs");
-    let uses = outside.filter(|(_, text)| text.lines().any(|line| code(line).contains("sled::")));
-    let faults: Vec<_> = uses
-        .map(|(name, _)| format!("{name}: names sled"))
-        .collect();
-    // The adapter is a module of that name.
-    none(
-        faults
-            .into_iter()
-            .filter(|fault| !fault.starts_with("src/store.rs") && !fault.starts_with("src/store/"))
-            .collect(),
-    );
+    let mut faults = Vec::new();
+    for (name, text) in sources() {
+        let outside = name.starts_with("src/") && name != "src/store/sled.rs";
+        // The adapter's own module has the crate's name.
+        let names = |line: &str| code(line).replace("sled::SledIndex", "").contains("sled::");
+        if outside && text.lines().any(names) {
+            faults.push(format!("{name}: names sled"));
+        }
+    }
+    none(faults);
 }
 
 /// A line without its comment.
