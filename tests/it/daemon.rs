@@ -206,9 +206,13 @@ impl Daemon {
         }
     }
 
-    /// Waits until every target has nothing due and nothing in flight, and the store has applied all events.
+    /// Waits until the store has applied all events, and these targets have nothing due and nothing in flight.
     pub(crate) async fn settled(&self, targets: &[&str]) {
         until("the targets have settled", async || {
+            let (_, status) = self.get("/v1/status").await?;
+            if status["apply_lag"] != 0 || status["readiness"]["store"] != "ready" {
+                return None;
+            }
             for name in targets {
                 let status = self.target(name).await;
                 if status["due"] != 0 || status["inflight"] != 0 {

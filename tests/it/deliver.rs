@@ -221,25 +221,11 @@ async fn random_events_end_as_the_model_says_at_failing_targets() {
     eprintln!("seed {seed}");
     let events = random_events(1250, 40, seed);
     send_shuffled(&daemon, &events, seed).await;
-    daemon.settled(&["first", "second", "export"]).await;
 
-    let expected = model::documents(&events);
-    for receiver in [&first, &second] {
-        receiver.assert_orderly();
-        let held = receiver.held();
-        let held: BTreeMap<_, _> = held
-            .iter()
-            .map(|(id, held)| (id.clone(), model::comparable(held)))
-            .collect();
-        assert_eq!(held, expected);
-    }
-    let files = exported(folder.path());
-    let files: BTreeMap<_, _> = files
-        .iter()
-        .map(|(id, file)| (id.clone(), model::comparable(file)))
-        .collect();
-    let alive = expected
-        .into_iter()
-        .filter(|(_, document)| document["status"] == "active");
-    assert_eq!(files, alive.collect());
+    let mut expected = model::documents(&events);
+    first.reaches(&expected).await;
+    second.reaches(&expected).await;
+    expected.retain(|_, document| document["status"] == "active");
+    daemon.settled(&["export"]).await;
+    assert_eq!(model::comparable(&exported(folder.path())), expected);
 }

@@ -18,14 +18,19 @@ pub(crate) fn documents(events: &[Value]) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// A document as a target got it, without what [`documents`] leaves out.
-pub(crate) fn comparable(document: &Value) -> Value {
-    let mut document = document.clone();
-    let members = document.as_object_mut().unwrap();
-    members.remove("revision");
-    members.remove("event_time");
-    members.remove("sdk_app_id");
-    document
+/// Documents as a target got them, without what [`documents`] leaves out.
+pub(crate) fn comparable(documents: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    let mut documents = documents.clone();
+    for document in documents.values_mut() {
+        let members = document.as_object_mut().unwrap();
+        for member in ["sdk_app_id", "revision", "event_time"] {
+            assert!(
+                members.remove(member).is_some_and(|value| value.is_u64()),
+                "{member} is a number"
+            );
+        }
+    }
+    documents
 }
 
 fn account(event: &Value) -> &str {

@@ -20,6 +20,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
+use crate::{daemon::LIMIT, model};
+
 /// One request as it came in.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
@@ -148,6 +150,20 @@ impl Receiver {
     pub(crate) fn name_of(&self, account: &str) -> Option<String> {
         let seen = self.seen.lock().unwrap();
         Some(seen.held.get(account)?["name"].as_str()?.to_owned())
+    }
+
+    /// Waits until it holds what the model says, and every delivery on the way there was in order.
+    pub(crate) async fn reaches(&self, expected: &BTreeMap<String, Value>) {
+        let start = Instant::now();
+        loop {
+            let held = model::comparable(&self.held());
+            if start.elapsed() > LIMIT || held == *expected {
+                assert_eq!(held, *expected);
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.assert_orderly();
     }
 
     /// Fails if two deliveries of an account overlapped, or one went back to an older revision.
