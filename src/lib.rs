@@ -43,4 +43,5 @@ pub mod metrics;
 mod seldom;
 pub mod status;
 pub mod store;
+pub mod systemd;
 pub mod targets;
