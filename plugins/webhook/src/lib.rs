@@ -42,7 +42,7 @@ struct Webhook {
     timeout: Duration,
 }
 
-fn open(context: &OpenContext, settings: Settings) -> Result<Opened, SettingsError> {
+fn open(context: &OpenContext, settings: Settings<'_>) -> Result<Opened, SettingsError> {
     let checked = settings.parse::<settings::Raw>()?.check(context)?;
     let target = Webhook {
         client: client::build(&checked.template.url, checked.ca)?,
