@@ -113,11 +113,7 @@ where
     F: Filter<Extract: Reply, Error = Infallible> + Clone + Send + Sync + 'static,
 {
     let door = Door {
-        site: Site {
-            routes,
-            tls,
-            stop,
-        },
+        site: Site { routes, tls, stop },
         limits,
         open: Arc::default(),
         grace,

@@ -108,9 +108,7 @@ impl Ingest {
     pub fn routes(
         self: Arc<Self>,
     ) -> impl Filter<Extract = (Response<Bytes>,), Error = Infallible> + Clone {
-        let raw_query = warp::query::raw()
-            .or(warp::any().map(String::new))
-            .unify();
+        let raw_query = warp::query::raw().or(warp::any().map(String::new)).unify();
         warp::method()
             .and(warp::path::full())
             .and(raw_query)
@@ -216,7 +214,10 @@ impl Ingest {
             if let Field::Extra(name) = field
                 && let Some(name) = self.names.new_one(name)
             {
-                tracing::warn!(?name, "an event has a member of an unknown name, kept as extra");
+                tracing::warn!(
+                    ?name,
+                    "an event has a member of an unknown name, kept as extra"
+                );
             }
         }
     }

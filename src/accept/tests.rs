@@ -81,7 +81,10 @@ fn routes() -> impl Filter<Extract: Reply, Error = Infallible> + Clone {
 async fn a_request_arrives_with_its_peer_and_body() {
     let server = Server::start(LIMITS).await;
     let mut wire = server.connect().await;
-    for request in [post("/", "0123456789"), post_chunked("/", &["01234", "56789"])] {
+    for request in [
+        post("/", "0123456789"),
+        post_chunked("/", &["01234", "56789"]),
+    ] {
         let answer = wire.ask(request).await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.body, r#"Some(127.0.0.1) Whole(b"0123456789")"#);
@@ -116,7 +119,8 @@ async fn a_body_over_the_limit_is_not_kept_however_it_is_sent() {
 async fn a_body_that_stalls_is_too_slow() {
     let server = Server::start(LIMITS).await;
     let mut wire = server.connect().await;
-    wire.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab").await;
+    wire.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab")
+        .await;
     assert_eq!(wire.answer().await.body, "Some(127.0.0.1) TooSlow");
     wire.closed().await;
 }
@@ -130,7 +134,10 @@ async fn half_a_head_ends_the_connection_in_time() {
         wire.send(sent).await;
         wire.closed().await;
         let took = started.elapsed();
-        assert!(took >= REQUEST_TIMEOUT - Duration::from_millis(50), "{took:?}");
+        assert!(
+            took >= REQUEST_TIMEOUT - Duration::from_millis(50),
+            "{took:?}"
+        );
         assert!(took < IDLE_TIMEOUT, "{took:?}");
     }
 }
@@ -144,7 +151,10 @@ async fn a_head_that_trickles_in_ends_the_connection_in_time() {
         loop {
             wire.send("x").await;
             sleep(REQUEST_TIMEOUT / 5).await;
-            if timeout(Duration::from_millis(1), wire.closed()).await.is_ok() {
+            if timeout(Duration::from_millis(1), wire.closed())
+                .await
+                .is_ok()
+            {
                 return;
             }
         }
@@ -187,7 +197,11 @@ async fn a_client_that_has_closed_its_half_gets_its_answer() {
 #[tokio::test]
 async fn connections_over_the_limit_harm_no_other() {
     let max_connections = 1;
-    let server = Server::start(Limits { max_connections, ..LIMITS }).await;
+    let server = Server::start(Limits {
+        max_connections,
+        ..LIMITS
+    })
+    .await;
     let mut first = server.connect().await;
     assert_eq!(first.ask(post("/", "")).await.status, 200);
     server.connect().await.closed().await;
@@ -213,7 +227,11 @@ async fn taken(server: &Server) -> bool {
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answer_is_cut_off() {
     let max_connections = 1;
-    let server = Server::start(Limits { max_connections, ..LIMITS }).await;
+    let server = Server::start(Limits {
+        max_connections,
+        ..LIMITS
+    })
+    .await;
     let mut wire = server.connect().await;
     wire.send(post("/huge", "")).await;
     timeout(Duration::from_secs(5), async {
@@ -242,8 +260,17 @@ async fn what_is_no_http_is_refused() {
     let server = Server::start(LIMITS).await;
     for (request, status) in [
         ("rubbish\r\n\r\n".to_owned(), 400),
-        (format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(70_000)), 431),
-        (format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(101)), 431),
+        (
+            format!(
+                "GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+                "x".repeat(70_000)
+            ),
+            431,
+        ),
+        (
+            format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(101)),
+            431,
+        ),
     ] {
         let mut wire = server.connect().await;
         assert_eq!(wire.ask(request).await.status, status);
@@ -293,7 +320,14 @@ async fn a_unix_socket_has_no_address() {
     let path = dir.path().join("socket");
     let sockets = vec![Socket::Unix(UnixListener::bind(&path).unwrap())];
     let stop = CancellationToken::new();
-    let serve = serve(sockets, None, || LIMITS, routes(), stop.clone(), IDLE_TIMEOUT);
+    let serve = serve(
+        sockets,
+        None,
+        || LIMITS,
+        routes(),
+        stop.clone(),
+        IDLE_TIMEOUT,
+    );
     let ended = tokio::spawn(serve);
     let mut wire = Wire::new(UnixStream::connect(&path).await.unwrap());
     assert_eq!(wire.ask(post("/", "a")).await.body, r#"None Whole(b"a")"#);

@@ -84,10 +84,20 @@ mod tests {
     fn the_right_most_stranger_counts() {
         let proxy = Some("10.0.0.1");
         check(proxy, &["6.6.6.6, 2.2.2.2"], &[TRUSTED], Some("2.2.2.2"));
-        check(proxy, &["6.6.6.6", "2.2.2.2, 10.1.1.1"], &[TRUSTED], Some("2.2.2.2"));
+        check(
+            proxy,
+            &["6.6.6.6", "2.2.2.2, 10.1.1.1"],
+            &[TRUSTED],
+            Some("2.2.2.2"),
+        );
         check(proxy, &["10.9.9.9,10.1.1.1"], &[TRUSTED], Some("10.9.9.9"));
         check(proxy, &["6.6.6.6, unknown"], &[TRUSTED], None);
-        check(proxy, &["[2001:db8::1]:443"], &[TRUSTED], Some("2001:db8::1"));
+        check(
+            proxy,
+            &["[2001:db8::1]:443"],
+            &[TRUSTED],
+            Some("2001:db8::1"),
+        );
         check(proxy, &["2.2.2.2:80"], &[TRUSTED], Some("2.2.2.2"));
         check(proxy, &["::ffff:2.2.2.2"], &[TRUSTED], Some("2.2.2.2"));
     }

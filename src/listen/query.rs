@@ -77,14 +77,8 @@ mod tests {
 
     #[test]
     fn a_repeated_parameter_has_no_value() {
-        assert_eq!(
-            Query::parse("SdkAppid=14&SdkAppid=14").app,
-            Given::Repeated
-        );
-        assert_eq!(
-            Query::parse("Sign=a&x&Sign=b&Sign=c").sign,
-            Given::Repeated
-        );
+        assert_eq!(Query::parse("SdkAppid=14&SdkAppid=14").app, Given::Repeated);
+        assert_eq!(Query::parse("Sign=a&x&Sign=b&Sign=c").sign, Given::Repeated);
         assert_eq!(Query::parse("Sign=a&Sign").sign, Given::Repeated);
         assert_eq!(Query::parse("").sign, Given::No);
         assert_eq!(Query::parse("Sign=").sign, Given::No);

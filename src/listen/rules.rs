@@ -41,7 +41,9 @@ impl Rules {
         let listener = &config.listener;
         let apps = config.apps.iter();
         Self {
-            apps: apps.map(|(id, app)| (id.to_string(), app.clone())).collect(),
+            apps: apps
+                .map(|(id, app)| (id.to_string(), app.clone()))
+                .collect(),
             path: listener.path.clone(),
             allow: listener.allow.clone(),
             trusted_proxies: listener.trusted_proxies.clone(),

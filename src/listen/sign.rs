@@ -89,7 +89,10 @@ mod tests {
     }
 
     fn tokens(tokens: &[&str]) -> Vec<Token> {
-        tokens.iter().map(|&token| Token(token.to_owned())).collect()
+        tokens
+            .iter()
+            .map(|&token| Token(token.to_owned()))
+            .collect()
     }
 
     #[test]
