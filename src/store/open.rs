@@ -83,8 +83,13 @@ fn open_existing(
     };
     let meta = Meta::decode(&meta)?;
     verify(&index, &meta)?;
-    let snapshots = dir.snapshots().map_err(failed("the snapshots cannot be listed"))?;
-    if snapshots.last().is_some_and(|(oldest, _)| meta.applied < *oldest) {
+    let snapshots = dir
+        .snapshots()
+        .map_err(failed("the snapshots cannot be listed"))?;
+    if snapshots
+        .last()
+        .is_some_and(|(oldest, _)| meta.applied < *oldest)
+    {
         // Damage can take sled back to an older state, whole in itself; the journal before the oldest snapshot is gone.
         return Err(IndexError("the index is older than the journal".into()));
     }
