@@ -155,7 +155,8 @@ async fn many(endpoint: Endpoint, events: Events, args: &SendArgs) -> Result<(),
     let volley = Arc::new(Volley {
         endpoint,
         events,
-        left: AtomicU64::new(count),
+        count,
+        sent: AtomicU64::new(0),
         pace: args
             .rate
             .map(|rate| Mutex::new(interval(Duration::from_secs_f64(1.0 / rate)))),
@@ -182,15 +183,19 @@ async fn many(endpoint: Endpoint, events: Events, args: &SendArgs) -> Result<(),
 struct Volley {
     endpoint: Endpoint,
     events: Events,
-    left: AtomicU64,
+    count: u64,
+    sent: AtomicU64,
     pace: Option<Mutex<Interval>>,
 }
 
 impl Volley {
     async fn work(self: Arc<Self>) -> Tally {
         let mut tally = Tally::default();
-        let take = |left: u64| left.checked_sub(1);
-        while let Ok(n) = self.left.fetch_update(Relaxed, Relaxed, take) {
+        loop {
+            let n = self.sent.fetch_add(1, Relaxed) + 1;
+            if n > self.count {
+                return tally;
+            }
             if let Some(pace) = &self.pace {
                 pace.lock().await.tick().await;
             }
@@ -198,7 +203,6 @@ impl Volley {
             let answer = send(&self.endpoint, &self.events, n).await;
             tally.add(answer, asked.elapsed());
         }
-        tally
     }
 }
 
