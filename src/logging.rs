@@ -47,7 +47,8 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_writer(stderr);
     match format {
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        // Events have a field `target` of their own; a second one would make the object ambiguous.
+        LogFormat::Json => log.json().flatten_event(true).with_target(false).init(),
         LogFormat::Journal => log.event_format(JournalLines).init(),
         LogFormat::Auto if journal_reads_stderr() => log.event_format(JournalLines).init(),
         LogFormat::Auto | LogFormat::Text => {
