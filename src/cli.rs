@@ -13,8 +13,10 @@ use crate::{
     client::{Client, socket_of},
     commands::{
         accounts::{self, AccountsArgs},
+        check::{self, CheckArgs},
         history::{self, HistoryArgs},
-        print, reload,
+        init::{self, InitArgs},
+        print, reload, schema,
         send::{self, SendArgs},
         status::{self, StatusArgs},
         store::{self, StoreArgs},
@@ -97,6 +99,12 @@ struct Cli {
 enum Command {
     /// Run the daemon
     Run,
+    /// Check the configuration, and with --probe the targets
+    Check(CheckArgs),
+    /// Write a commented starter configuration
+    Init(InitArgs),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
     /// Show apps, events and targets at a glance
     Status {
         #[command(flatten)]
@@ -212,6 +220,9 @@ fn start(cli: Cli) -> Result<(), Failure> {
 async fn run(command: Command, config: &Path) -> Result<(), Failure> {
     match command {
         Command::Run => daemon::run(config).await,
+        Command::Check(args) => check::run(config, &args).await,
+        Command::Init(args) => init::run(&args),
+        Command::Schema => schema::run(),
         Command::Status { daemon, args } => status::run(&daemon.client(config)?, &args).await,
         Command::Accounts { daemon, args } => accounts::run(&daemon.client(config)?, &args).await,
         Command::History { daemon, args } => history::run(&daemon.client(config)?, &args).await,

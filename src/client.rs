@@ -12,8 +12,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     admin::Problem,
+    config::peek::peek,
     exit::{Exit, Failure, root},
-    peek::Peek,
 };
 
 /// Where the daemon's socket is unless something else is configured.
@@ -204,10 +204,7 @@ pub fn segment(text: &str) -> String {
 /// Where the daemon's socket is: as the configuration says, if it can be read, or else at its usual place.
 #[must_use]
 pub fn socket_of(config: &Path) -> PathBuf {
-    Peek::read(config)
-        .ok()
-        .and_then(|peek| Some(peek.text("admin", "socket")?.into()))
-        .unwrap_or_else(|| SOCKET.into())
+    peek(config).map_or_else(|_| SOCKET.into(), |peek| peek.socket)
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub mod listen;
 pub mod logging;
 pub mod merge;
 pub mod metrics;
-pub mod peek;
 pub mod status;
 pub mod store;
 pub mod table;
+pub mod targets;

@@ -11,8 +11,8 @@ use super::{print, printed};
 use crate::{
     admin::view::{BackupReport, BackupRequest},
     client::{Client, ClientError},
+    config::peek::peek,
     exit::{Exit, Failure, chain},
-    peek::Peek,
     store::{
         offline::{self, OfflineError, Report},
         state_dir::HoldError,
@@ -189,10 +189,7 @@ impl From<HoldError> for Failure {
 }
 
 fn state_of(config: &Path) -> PathBuf {
-    Peek::read(config)
-        .ok()
-        .and_then(|peek| Some(peek.text("store", "path")?.into()))
-        .unwrap_or_else(|| STATE.into())
+    peek(config).map_or_else(|_| STATE.into(), |peek| peek.store)
 }
 
 #[cfg(test)]

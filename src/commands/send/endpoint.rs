@@ -9,12 +9,12 @@ use reqwest::{Client, Url};
 
 use super::SendArgs;
 use crate::{
+    config::{
+        Address,
+        peek::{Peek, PeekApp, peek},
+    },
     exit::{Exit, Failure},
-    peek::{Peek, PeekApp},
 };
-
-/// The listener's address unless something else is configured.
-const ADDRESS: &str = "127.0.0.1:8700";
 
 /// Everything a request needs beside its event.
 pub(super) struct Endpoint {
@@ -37,19 +37,18 @@ impl Endpoint {
                 token: token(args, None)?,
             });
         }
-        let peek = Peek::read(config).map_err(|error| {
-            let message = format!("{} cannot be read", config.display());
-            Failure::new(Exit::Config, message).because(error).help(
+        let peek = peek(config).map_err(|error| {
+            Failure::new(Exit::Config, error.to_string()).help(
                 "say -c FILE; or --url, --app SDKAPPID, and --token-file or --unsigned, to do without it",
             )
         })?;
-        let app = app(args.app.as_deref(), peek.apps())?;
-        let token = token(args, Some(&app))?;
-        let app = app.sdk_app_id;
         let (http, url) = match &args.url {
             Some(url) => (client(None, args.insecure)?, url.clone()),
             None => own_listener(&peek)?,
         };
+        let app = app(args.app.as_deref(), peek.apps)?;
+        let token = token(args, Some(&app))?;
+        let app = app.sdk_app_id;
         Ok(Self {
             http,
             url,
@@ -62,18 +61,12 @@ impl Endpoint {
 /// The configured listener, on this machine. Its certificate is for the name under which the sender knows it, so
 /// it is not checked.
 fn own_listener(peek: &Peek) -> Result<(Client, Url), Failure> {
-    let address = peek.text("listener", "address").unwrap_or(ADDRESS);
-    let path = peek.text("listener", "path").unwrap_or("/");
-    let scheme = if peek.has("listener", "tls") {
-        "https"
-    } else {
-        "http"
+    let scheme = if peek.tls { "https" } else { "http" };
+    let (socket, host) = match &peek.address {
+        Address::Unix(socket) => (Some(socket.clone()), "localhost".into()),
+        Address::Tcp(address) => (None, reachable(*address).to_string()),
     };
-    let (socket, host) = match address.strip_prefix("unix:") {
-        Some(socket) => (Some(PathBuf::from(socket)), "localhost".into()),
-        None => (None, reachable(address)?.to_string()),
-    };
-    let url = format!("{scheme}://{host}{path}");
+    let url = format!("{scheme}://{host}{}", peek.path);
     let url = url
         .parse()
         .map_err(|error| Failure::new(Exit::Config, format!("{url:?} is no URL")).because(error))?;
@@ -81,20 +74,14 @@ fn own_listener(peek: &Peek) -> Result<(Client, Url), Failure> {
 }
 
 /// An address to connect to for one that is listened on.
-fn reachable(address: &str) -> Result<SocketAddr, Failure> {
-    let mut address: SocketAddr = address.parse().map_err(|error| {
-        let message = format!("listener.address {address:?} is no address");
-        Failure::new(Exit::Config, message)
-            .because(error)
-            .help("say where to send with --url")
-    })?;
+fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    Ok(address)
+    address
 }
 
 fn app(wanted: Option<&str>, mut apps: Vec<PeekApp>) -> Result<PeekApp, Failure> {
@@ -186,7 +173,7 @@ mod tests {
 
     #[test]
     fn wildcard_addresses_are_reached_on_loopback() {
-        let text = |address| reachable(address).unwrap().to_string();
+        let text = |address: &str| reachable(address.parse().unwrap()).to_string();
         assert_eq!(text("0.0.0.0:8700"), "127.0.0.1:8700");
         assert_eq!(text("[::]:8700"), "[::1]:8700");
         assert_eq!(text("192.0.2.1:1"), "192.0.2.1:1");
