@@ -33,7 +33,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -43,7 +43,7 @@ use crate::{
     event::AccountId,
     metrics::Metrics,
     status::TargetStatus,
-    store::{Store, StoreError},
+    store::{Phase, Store, StoreError},
     targets::OpenedTarget,
 };
 use act::Order;
@@ -54,7 +54,7 @@ use target::{End, Loop};
 
 /// How often removed targets are looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
-/// How long a loop waits for a store that is not ready before it asks again.
+/// How long a loop waits after the store failed it.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Orders that may wait for a loop.
 const ORDERS: usize = 16;
@@ -149,9 +149,18 @@ impl Dispatchers {
         let running = Arc::default();
         let changed = Arc::new(Notify::new());
         let stop = CancellationToken::new();
-        let pruner = prune(register.clone(), Arc::clone(&running), Arc::clone(&changed), stop.clone());
+        let pruner = prune(
+            register.clone(),
+            Arc::clone(&running),
+            Arc::clone(&changed),
+            stop.clone(),
+        );
         let dispatchers = Self {
-            shared: Shared { ledger, register, metrics },
+            shared: Shared {
+                ledger,
+                register,
+                metrics,
+            },
             running,
             changed,
             pruner: tokio::spawn(pruner),
@@ -165,7 +174,6 @@ impl Dispatchers {
     /// new loop, which begins when the calls of the old one have ended.
     pub fn reload(&self, mut targets: BTreeMap<String, Arc<OpenedTarget>>) {
         let mut running = self.running();
-        running.retain(|_, old| old.opened.is_some() || !old.task.is_finished());
         for (name, old) in running.iter_mut() {
             if !targets.contains_key(name) {
                 old.stop.cancel();
@@ -236,7 +244,10 @@ impl Dispatchers {
         let order = self.order(action).await?;
         let stopping = || ActError::Unavailable("it is being stopped; try again".into());
         let (reply, answer) = oneshot::channel();
-        commands.send((order, reply)).await.map_err(|_| stopping())?;
+        commands
+            .send((order, reply))
+            .await
+            .map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }
 
@@ -250,10 +261,20 @@ impl Dispatchers {
             Action::Approve => Order::Approve,
             Action::Backfill => {
                 let count = enroll::blocking(move || ledger.count_changes(0, u64::MAX));
-                Order::Backfill { total: count.await.map_err(unavailable)? }
+                Order::Backfill {
+                    total: count.await.map_err(unavailable)?,
+                }
             }
-            Action::Retry { account: None, all_parked, .. } => Order::RetryAll { parked: all_parked },
-            Action::Retry { app, account: Some(account), .. } => {
+            Action::Retry {
+                account: None,
+                all_parked,
+                ..
+            } => Order::RetryAll { parked: all_parked },
+            Action::Retry {
+                app,
+                account: Some(account),
+                ..
+            } => {
                 let name = account.clone();
                 let found = enroll::blocking(move || match app {
                     Some(app) => {
@@ -279,7 +300,10 @@ impl Dispatchers {
         let running = std::mem::take(&mut *self.running());
         let mut unfinished = Vec::new();
         for (name, mut target) in running {
-            if tokio::time::timeout_at(deadline, &mut target.task).await.is_err() {
+            if tokio::time::timeout_at(deadline, &mut target.task)
+                .await
+                .is_err()
+            {
                 target.task.abort();
                 unfinished.push(name);
             }
@@ -288,8 +312,25 @@ impl Dispatchers {
         unfinished
     }
 
+    /// Ends everything as a crash would.
+    #[cfg(test)]
+    async fn crash(self) {
+        let running = std::mem::take(&mut *self.running());
+        self.pruner.abort();
+        for target in running.into_values() {
+            target.task.abort();
+            let _ = target.task.await;
+        }
+    }
+
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Dispatchers {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
@@ -304,11 +345,10 @@ async fn run(
         // Its calls must have ended; how it ended does not matter.
         let _ = predecessor.await;
     }
-    let mut warned = false;
-    while !stop.is_cancelled() {
+    let mut phase = shared.ledger.phase();
+    while wait_for_store(&stop, &mut commands, &mut phase).await {
         match shared.register.enroll(&target.name, &target.identity).await {
             Ok(state) => {
-                warned = false;
                 let mut target = Loop::new(
                     Arc::clone(&target),
                     Arc::clone(&shared.ledger),
@@ -316,32 +356,36 @@ async fn run(
                     shared.metrics.clone(),
                     board.clone(),
                 );
-                if target.run(&stop, &mut commands).await == End::Stopped {
+                if target.run(&stop, &mut commands, &mut phase).await == End::Stopped {
                     return;
                 }
             }
-            Err(error) if !warned => {
-                tracing::info!(target = target.name, %error, "waiting for the store");
-                warned = true;
-            }
-            Err(_) => {}
+            Err(error) => tracing::warn!(target = target.name, %error, "cannot begin"),
         }
         board.update(|status| status.state = "waiting".into());
-        wait_for_store(&stop, &mut commands).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(STORE_INTERVAL) => {}
+        }
     }
 }
 
-/// Waits a while; orders are refused meanwhile.
-async fn wait_for_store(stop: &CancellationToken, commands: &mut mpsc::Receiver<Command>) {
-    let until = Instant::now() + STORE_INTERVAL;
+/// Waits until the store is ready, and refuses orders meanwhile. False when it is time to stop.
+async fn wait_for_store(
+    stop: &CancellationToken,
+    commands: &mut mpsc::Receiver<Command>,
+    phase: &mut watch::Receiver<Phase>,
+) -> bool {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep_until(until) => return,
+            biased;
+            () = stop.cancelled() => return false,
+            Ok(_) = phase.wait_for(|phase| *phase == Phase::Ready) => return true,
             Some((_, reply)) = commands.recv() => {
                 let error = "the store is not ready; `profilesync status` tells how far it is";
                 let _ = reply.send(Err(ActError::Unavailable(error.into())));
             }
+            else => return false,
         }
     }
 }
@@ -360,16 +404,16 @@ async fn prune(
             () = changed.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
-        let present: BTreeSet<String> = {
-            let running = running.lock().unwrap_or_else(PoisonError::into_inner);
-            let alive = running.iter();
-            let alive = alive.filter(|(_, one)| one.opened.is_some() || !one.task.is_finished());
-            alive.map(|(name, _)| name.clone()).collect()
+        let (present, leaving) = {
+            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.retain(|_, one| one.opened.is_some() || !one.task.is_finished());
+            let present: BTreeSet<String> = running.keys().cloned().collect();
+            (present, running.values().any(|one| one.opened.is_none()))
         };
-        // A target that is still coming to its end writes its state itself, so it is marked next time.
+        // A target that is still coming to its end writes its own state: it is marked next time.
         wait = match register.prune(&present).await {
-            Ok(()) => PRUNE_INTERVAL,
-            Err(_) => STORE_INTERVAL,
+            Ok(()) if !leaving => PRUNE_INTERVAL,
+            _ => STORE_INTERVAL,
         };
     }
 }

@@ -210,3 +210,101 @@ fn digest(body: &Map<String, Value>) -> [u8; 32] {
     let canonical = serde_json::to_vec(body).expect("a JSON value serialises");
     Sha256::digest(canonical).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMAND: &str = "OfficialAccount.CallbackAfterOfficialAccountInfoChanged";
+
+    fn parsed(body: &str) -> Result<Event, String> {
+        parse(1_400_000_000, Kind::Changed, COMMAND, body.as_bytes()).map_err(|error| error.0)
+    }
+
+    fn body(members: &str) -> String {
+        let own = format!(
+            r#""CallbackCommand":"{COMMAND}","Official_Account":"a","EventTime":1670574414123"#
+        );
+        if members.is_empty() {
+            format!("{{{own}}}")
+        } else {
+            format!("{{{own},{members}}}")
+        }
+    }
+
+    #[test]
+    fn the_published_sample_with_its_commas_repaired() {
+        let event = parsed(include_str!("../tests/fixtures/info-changed.json")).unwrap();
+        assert_eq!(event.id.account, "@TOA#_test_OA_for_penn");
+        assert_eq!(event.stamp.time, 1_670_574_414_123);
+        assert_eq!(event.fields[&Field::Name], "NewName");
+        assert_eq!(event.fields[&Field::Operator], "leckie");
+        assert_eq!(event.fields.len(), 5);
+    }
+
+    #[test]
+    fn the_published_sample_as_printed_is_not_json() {
+        let error = parsed(include_str!(
+            "../tests/fixtures/info-changed-as-published.txt"
+        ))
+        .unwrap_err();
+        assert!(error.starts_with("the body is not JSON"), "{error}");
+    }
+
+    #[test]
+    fn event_time_may_be_a_digit_string() {
+        let event = parsed(include_str!("../tests/fixtures/info-changed-partial.json")).unwrap();
+        assert_eq!(event.stamp.time, 1_670_574_414_999);
+    }
+
+    #[test]
+    fn null_says_nothing_and_other_members_are_kept() {
+        let event = parsed(&body(r#""Name":null,"Level":[1,null],"Gone":null"#)).unwrap();
+        let fields: Vec<_> = event.fields.into_iter().collect();
+        assert_eq!(
+            fields,
+            [(Field::Extra("Level".into()), serde_json::json!([1, null]))]
+        );
+    }
+
+    #[test]
+    fn the_digest_depends_on_what_is_said_and_not_on_how() {
+        let one = parsed(&body(r#""A":1,"B":"x""#)).unwrap();
+        let two = parsed(&body(r#" "B" : "\u0078", "A":1"#)).unwrap();
+        let other = parsed(&body(r#""A":1,"B":"y""#)).unwrap();
+        assert_eq!(one.stamp, two.stamp);
+        assert_ne!(one.stamp, other.stamp);
+    }
+
+    #[test]
+    fn refusals_name_the_member() {
+        let with = |account: &str, time: &str| {
+            format!(
+                r#"{{"CallbackCommand":"{COMMAND}","Official_Account":{account},"EventTime":{time}}}"#
+            )
+        };
+        let long = format!("\"{}\"", "é".repeat(128));
+        for (body, member) in [
+            ("[]".to_owned(), "not an object"),
+            (with("1", "1670574414123"), "Official_Account"),
+            (with(r#""""#, "1670574414123"), "Official_Account"),
+            (with(r#""a\u0000""#, "1670574414123"), "Official_Account"),
+            (with(r#""a\u0085""#, "1670574414123"), "Official_Account"),
+            (with(&long, "1670574414123"), "Official_Account"),
+            (with(r#""a""#, "1670574414"), "EventTime"),
+            (with(r#""a""#, "1670574414123.5"), "EventTime"),
+            (with(r#""a""#, "1.670574414123e12"), "EventTime"),
+            (with(r#""a""#, r#""+1670574414123""#), "EventTime"),
+            (with(r#""a""#, "null"), "EventTime"),
+            (body(r#""Name":1"#), "Name"),
+            (body(r#""Owner_Account":{}"#), "Owner_Account"),
+            (
+                body("").replace("InfoChanged", "Destroyed"),
+                "CallbackCommand",
+            ),
+        ] {
+            let error = parsed(&body).expect_err(&body);
+            assert!(error.contains(member), "{body}: {error}");
+        }
+    }
+}

@@ -75,3 +75,19 @@ impl Journal {
         unimplemented!()
     }
 }
+
+pub struct Reader {}
+impl Reader {
+    pub fn open(dir: &std::path::Path, after: u64, metrics: Metrics) -> std::io::Result<Self> {
+        unimplemented!()
+    }
+    pub fn read(&mut self, until: u64, max: usize) -> std::io::Result<Vec<Record>> {
+        unimplemented!()
+    }
+}
+pub fn remove_before(dir: &std::path::Path, seq: u64) -> std::io::Result<()> {
+    unimplemented!()
+}
+pub fn bytes_since(dir: &std::path::Path, seq: u64) -> u64 {
+    unimplemented!()
+}

@@ -138,3 +138,182 @@ impl Profile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn id() -> AccountId {
+        AccountId {
+            app: 1,
+            account: "@TOA#_a".into(),
+        }
+    }
+
+    fn event(kind: Kind, time: Millis, digest: u8, fields: &[(Field, &str)]) -> Event {
+        let fields = fields
+            .iter()
+            .map(|(field, value)| (field.clone(), json!(value)))
+            .collect();
+        Event {
+            id: id(),
+            kind,
+            stamp: Stamp {
+                time,
+                digest: [digest; 32],
+            },
+            fields,
+        }
+    }
+
+    fn merged(events: &[Event]) -> Profile {
+        let mut profile = Profile::default();
+        for event in events {
+            profile.merge(event);
+        }
+        profile
+    }
+
+    fn any_field() -> impl Strategy<Value = Field> {
+        prop_oneof![
+            Just(Field::Name),
+            Just(Field::Introduction),
+            Just(Field::Owner),
+            Just(Field::Operator),
+            Just(Field::Extra("Level".into())),
+        ]
+    }
+
+    /// Few times and few digests, so that ties and duplicates are common. What an event says follows from its
+    /// digest, as it does in life.
+    fn any_event() -> impl Strategy<Value = Event> {
+        let kind = prop_oneof![
+            Just(Kind::Created),
+            Just(Kind::Changed),
+            Just(Kind::Destroyed)
+        ];
+        let fields = prop::collection::btree_map(any_field(), 0..3_u8, 0..4);
+        (kind, 1..6_u64, fields).prop_map(|(kind, time, values)| {
+            let text = format!("{kind:?}{time}{values:?}");
+            let fields: BTreeMap<_, _> = values
+                .into_iter()
+                .map(|(field, value)| (field, json!(value)))
+                .collect();
+            let digest = crc32c::crc32c(text.as_bytes()).to_be_bytes();
+            let mut stamp = Stamp {
+                time,
+                digest: [0; 32],
+            };
+            stamp.digest[..4].copy_from_slice(&digest);
+            Event {
+                id: id(),
+                kind,
+                stamp,
+                fields,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_events_does_not_matter(
+            (events, shuffled) in prop::collection::vec(any_event(), 0..12)
+                .prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle())),
+            again in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let expected = merged(&events);
+            let mut profile = merged(&shuffled);
+            prop_assert_eq!(&profile, &expected);
+            for index in again.iter().filter(|_| !events.is_empty()) {
+                prop_assert!(!profile.merge(index.get(&events)), "a duplicate says it changed something");
+            }
+            prop_assert_eq!(profile, expected);
+        }
+
+        /// The same result by design §4's words, not by registers.
+        #[test]
+        fn the_newest_event_of_each_field_wins(events in prop::collection::vec(any_event(), 1..12)) {
+            let profile = merged(&events);
+            let greatest = |destroy: bool| {
+                let of_kind = events.iter().filter(|event| (event.kind == Kind::Destroyed) == destroy);
+                of_kind.map(|event| event.stamp.time).max()
+            };
+            let (alive, destroyed) = (greatest(false), greatest(true));
+            let active = alive > destroyed;
+            prop_assert_eq!(profile.status() == Status::Active, active);
+            for field in [Field::Name, Field::Introduction, Field::Owner, Field::Operator] {
+                let setters = events.iter().filter(|event| {
+                    event.kind != Kind::Destroyed
+                        && Some(event.stamp.time) > destroyed
+                        && event.fields.contains_key(&field)
+                });
+                let expected = setters.max_by_key(|event| event.stamp).map(|event| &event.fields[&field]);
+                prop_assert_eq!(profile.fields.get(&field).map(|register| &register.value), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn all_fields_of_one_event_win_a_tie_together() {
+        let low = event(
+            Kind::Changed,
+            5,
+            1,
+            &[(Field::Name, "low"), (Field::Owner, "low")],
+        );
+        let high = event(
+            Kind::Changed,
+            5,
+            2,
+            &[(Field::Name, "high"), (Field::Owner, "high")],
+        );
+        for events in [[low.clone(), high.clone()], [high, low]] {
+            let document = merged(&events).document(&id(), 1);
+            assert_eq!(document.name.as_deref(), Some("high"));
+            assert_eq!(document.owner.as_deref(), Some("high"));
+        }
+    }
+
+    #[test]
+    fn an_empty_string_clears_and_an_absent_member_says_nothing() {
+        let set = event(
+            Kind::Changed,
+            1,
+            1,
+            &[(Field::Name, "n"), (Field::Introduction, "i")],
+        );
+        let cleared = event(Kind::Changed, 2, 1, &[(Field::Name, "")]);
+        let document = merged(&[set, cleared]).document(&id(), 2);
+        assert_eq!(document.name.as_deref(), Some(""));
+        assert_eq!(document.introduction.as_deref(), Some("i"));
+    }
+
+    #[test]
+    fn a_destroyed_account_is_empty_until_a_later_event_revives_it() {
+        let set = event(Kind::Changed, 1, 1, &[(Field::Name, "n")]);
+        let destroyed = event(Kind::Destroyed, 2, 1, &[(Field::Name, "n")]);
+        let same_time = event(Kind::Changed, 2, 9, &[(Field::Name, "same time")]);
+        let later = event(Kind::Created, 3, 1, &[(Field::Owner, "o")]);
+        let dead = merged(&[set.clone(), destroyed.clone(), same_time.clone()]);
+        assert_eq!(dead.status(), Status::Destroyed);
+        assert_eq!(dead.document(&id(), 2).name, None);
+        let alive = merged(&[later, set, destroyed, same_time]).document(&id(), 3);
+        assert_eq!(
+            (alive.status, alive.name, alive.owner.as_deref()),
+            (Status::Active, None, Some("o"))
+        );
+    }
+
+    #[test]
+    fn an_event_without_news_is_not_visible() {
+        let first = event(Kind::Changed, 1, 1, &[(Field::Name, "n")]);
+        let repeated = event(Kind::Changed, 2, 1, &[(Field::Name, "n")]);
+        let before = merged(std::slice::from_ref(&first));
+        let after = merged(&[first, repeated]);
+        assert!(after.looks_like(&before));
+        assert_ne!(after, before);
+    }
+}

@@ -20,9 +20,13 @@ pub(super) enum Order {
     /// Try these accounts now.
     Retry(Vec<AccountId>),
     /// Try all that are parked now, or all that wait.
-    RetryAll { parked: bool },
+    RetryAll {
+        parked: bool,
+    },
     /// Deliver every account anew; about so many.
-    Backfill { total: u64 },
+    Backfill {
+        total: u64,
+    },
     Approve,
 }
 
@@ -72,7 +76,10 @@ impl Loop {
                     (self.tally.waiting(), "waiting")
                 };
                 let text = format!("{name} tries {count} {which} accounts now");
-                self.sweep = Some(Sweep { after: None, parked });
+                self.sweep = Some(Sweep {
+                    after: None,
+                    parked,
+                });
                 self.judge.breaker.probe_now(Instant::now());
                 text
             }
@@ -98,7 +105,8 @@ impl Loop {
             }
         }
         if troubled.is_empty() {
-            let text = format!("nothing to retry: the account neither waits nor is parked at {name}");
+            let text =
+                format!("nothing to retry: the account neither waits nor is parked at {name}");
             return Ok(Err(ActError::Refused(text)));
         }
         let text = format!("{name} tries {} now", accounts(troubled.len()));
@@ -115,7 +123,9 @@ impl Loop {
         let Some(mut sweep) = self.sweep.take() else {
             return Ok(());
         };
-        let page = self.ledger.deliveries(self.state.id, sweep.after.as_ref(), PAGE)?;
+        let page = self
+            .ledger
+            .deliveries(self.state.id, sweep.after.as_ref(), PAGE)?;
         let last = page.len() < PAGE;
         for (id, before) in page {
             sweep.after = Some(id.clone());
@@ -124,7 +134,13 @@ impl Loop {
                 Some(Next::Retry { .. }) => !sweep.parked,
                 None => false,
             };
-            if meant && self.work.hand.take(&id, Cause::Forced, Claims::default()).is_ok() {
+            if meant
+                && self
+                    .work
+                    .hand
+                    .take(&id, Cause::Forced, Claims::default())
+                    .is_ok()
+            {
                 let after = settle::lifted(&before, clock::now());
                 self.settled(id, before, after, false);
             }

@@ -5,10 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::{
-    sync::oneshot,
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Reply, ledger::Ledger, work::Work};
 use crate::{
@@ -129,7 +126,10 @@ impl Books {
             id: settled.id.clone(),
             state: settled.after.clone(),
         });
-        let state = Write::Target { name: name.to_owned(), state: state.clone() };
+        let state = Write::Target {
+            name: name.to_owned(),
+            state: state.clone(),
+        };
         let done = ledger.write(deliveries.chain([state]).collect());
         let written = Written {
             settled: std::mem::take(&mut self.settled),

@@ -58,7 +58,10 @@ pub(super) async fn make(
 }
 
 fn fault(reason: String) -> Answer {
-    Answer::Whole(Outcome::Fault { reason, after: None })
+    Answer::Whole(Outcome::Fault {
+        reason,
+        after: None,
+    })
 }
 
 fn fate(answer: Answer, count: usize) -> Fate {
@@ -67,7 +70,13 @@ fn fate(answer: Answer, count: usize) -> Fate {
         Answer::Each(outcomes) => {
             let given = outcomes.len();
             let reason = format!("the target gave {given} outcomes for {count} documents");
-            Fate::Each(vec![Outcome::Fault { reason, after: None }; count])
+            Fate::Each(vec![
+                Outcome::Fault {
+                    reason,
+                    after: None
+                };
+                count
+            ])
         }
         Answer::Whole(Outcome::Rejected { .. } | Outcome::Denied { .. }) if count > 1 => {
             Fate::Refused
@@ -95,18 +104,28 @@ mod tests {
 
     #[test]
     fn an_answer_is_one_outcome_per_account() {
-        let good = Outcome::Delivered { answer: "ok".into() };
-        let bad = Outcome::Rejected { reason: "no".into() };
+        let good = Outcome::Delivered {
+            answer: "ok".into(),
+        };
+        let bad = Outcome::Rejected {
+            reason: "no".into(),
+        };
         let check = |answer, expected: Option<Vec<Outcome>>| match fate(answer, 2) {
             Fate::Each(outcomes) => assert_eq!(Some(outcomes), expected),
             Fate::Refused => assert_eq!(None, expected),
         };
         let each = vec![good.clone(), bad.clone()];
         check(Answer::Each(each.clone()), Some(each));
-        check(Answer::Whole(good.clone()), Some(vec![good.clone(), good.clone()]));
+        check(
+            Answer::Whole(good.clone()),
+            Some(vec![good.clone(), good.clone()]),
+        );
         check(Answer::Whole(bad), None);
         let reason = "the target gave 1 outcomes for 2 documents".into();
-        let fault = Outcome::Fault { reason, after: None };
+        let fault = Outcome::Fault {
+            reason,
+            after: None,
+        };
         check(Answer::Each(vec![good]), Some(vec![fault.clone(), fault]));
     }
 }

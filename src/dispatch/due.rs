@@ -85,7 +85,10 @@ fn wanted(
 
 /// Whether the options let this account through.
 fn selected(options: &TargetOptions, id: &AccountId) -> bool {
-    let app = options.apps.as_ref().is_none_or(|apps| apps.contains(&id.app));
+    let app = options
+        .apps
+        .as_ref()
+        .is_none_or(|apps| apps.contains(&id.app));
     let globs = options.accounts.as_ref();
     app && globs.is_none_or(|globs| globs.is_match(&id.account))
 }
@@ -95,7 +98,12 @@ fn differs(options: &TargetOptions, account: &Account, delivered: u64) -> bool {
     let Some(fields) = &options.fields else {
         return account.revision > delivered;
     };
-    let changed = |field| account.field_revisions.get(field).is_some_and(|&at| at > delivered);
+    let changed = |field| {
+        account
+            .field_revisions
+            .get(field)
+            .is_some_and(|&at| at > delivered)
+    };
     account.status_revision > delivered || fields.iter().any(changed)
 }
 
@@ -109,7 +117,11 @@ mod tests {
     const NOW: Millis = 1_000_000;
 
     fn account(revision: u64) -> Account {
-        let mut account = Account { revision, status_revision: 1, ..Account::default() };
+        let mut account = Account {
+            revision,
+            status_revision: 1,
+            ..Account::default()
+        };
         account.profile.alive_at = 1;
         account.field_revisions.insert(Field::Name, revision);
         account
@@ -123,7 +135,11 @@ mod tests {
     }
 
     fn delivered(epoch: u32, delivered: u64) -> DeliveryState {
-        DeliveryState { epoch, delivered, ..DeliveryState::default() }
+        DeliveryState {
+            epoch,
+            delivered,
+            ..DeliveryState::default()
+        }
     }
 
     fn troubled(revision: u64, next: Next) -> DeliveryState {
@@ -135,7 +151,10 @@ mod tests {
             reason: "no".into(),
             next,
         };
-        DeliveryState { trouble: Some(trouble), ..delivered(1, 1) }
+        DeliveryState {
+            trouble: Some(trouble),
+            ..delivered(1, 1)
+        }
     }
 
     fn check(
@@ -145,7 +164,10 @@ mod tests {
         state: &DeliveryState,
         expected: Decision,
     ) {
-        let id = AccountId { app: 7, account: "shop-1".into() };
+        let id = AccountId {
+            app: 7,
+            account: "shop-1".into(),
+        };
         let decision = decide(options, 1, cause, (&id, account, state), NOW);
         assert_eq!(decision, expected, "{cause:?} {account:?} {state:?}");
     }
@@ -153,18 +175,54 @@ mod tests {
     #[test]
     fn a_revision_is_delivered_once_per_epoch() {
         let options = options();
-        check(&options, Cause::Change, &account(1), &delivered(0, 0), Decision::Deliver);
-        check(&options, Cause::Change, &account(2), &delivered(1, 1), Decision::Deliver);
-        check(&options, Cause::Change, &account(2), &delivered(1, 2), Decision::Leave);
-        check(&options, Cause::Backfill, &account(2), &delivered(0, 2), Decision::Deliver);
-        check(&options, Cause::Forced, &account(2), &delivered(1, 2), Decision::Leave);
+        check(
+            &options,
+            Cause::Change,
+            &account(1),
+            &delivered(0, 0),
+            Decision::Deliver,
+        );
+        check(
+            &options,
+            Cause::Change,
+            &account(2),
+            &delivered(1, 1),
+            Decision::Deliver,
+        );
+        check(
+            &options,
+            Cause::Change,
+            &account(2),
+            &delivered(1, 2),
+            Decision::Leave,
+        );
+        check(
+            &options,
+            Cause::Backfill,
+            &account(2),
+            &delivered(0, 2),
+            Decision::Deliver,
+        );
+        check(
+            &options,
+            Cause::Forced,
+            &account(2),
+            &delivered(1, 2),
+            Decision::Leave,
+        );
     }
 
     #[test]
     fn backoff_and_parking_hold_until_something_lifts_them() {
         let options = options();
-        let later = Next::Retry { at: NOW + 1, fault: false };
-        let due = Next::Retry { at: NOW, fault: false };
+        let later = Next::Retry {
+            at: NOW + 1,
+            fault: false,
+        };
+        let due = Next::Retry {
+            at: NOW,
+            fault: false,
+        };
         for (cause, state, expected) in [
             (Cause::Change, troubled(2, later), Decision::Leave),
             (Cause::Backfill, troubled(2, later), Decision::Leave),
@@ -173,52 +231,163 @@ mod tests {
             (Cause::Change, troubled(2, Next::Parked), Decision::Deliver),
             (Cause::Change, troubled(3, Next::Parked), Decision::Leave),
             (Cause::Retry, troubled(3, Next::Parked), Decision::Leave),
-            (Cause::Backfill, troubled(3, Next::Parked), Decision::Deliver),
+            (
+                Cause::Backfill,
+                troubled(3, Next::Parked),
+                Decision::Deliver,
+            ),
             (Cause::Forced, troubled(3, Next::Parked), Decision::Deliver),
         ] {
             check(&options, cause, &account(3), &state, expected);
         }
-        check(&options, Cause::Retry, &account(1), &troubled(1, due), Decision::Clear);
+        check(
+            &options,
+            Cause::Retry,
+            &account(1),
+            &troubled(1, due),
+            Decision::Clear,
+        );
     }
 
     #[test]
     fn filters_leave_out_and_clear_what_they_left_out() {
         let mut options = options();
         options.apps = Some(vec![8]);
-        check(&options, Cause::Change, &account(1), &delivered(0, 0), Decision::Leave);
-        check(&options, Cause::Retry, &account(2), &troubled(2, Next::Parked), Decision::Clear);
+        check(
+            &options,
+            Cause::Change,
+            &account(1),
+            &delivered(0, 0),
+            Decision::Leave,
+        );
+        check(
+            &options,
+            Cause::Retry,
+            &account(2),
+            &troubled(2, Next::Parked),
+            Decision::Clear,
+        );
         options.apps = Some(vec![7]);
-        let globs = |glob| GlobSetBuilder::new().add(Glob::new(glob).unwrap()).build().unwrap();
+        let globs = |glob| {
+            GlobSetBuilder::new()
+                .add(Glob::new(glob).unwrap())
+                .build()
+                .unwrap()
+        };
         options.accounts = Some(globs("shop-*"));
-        check(&options, Cause::Change, &account(1), &delivered(0, 0), Decision::Deliver);
+        check(
+            &options,
+            Cause::Change,
+            &account(1),
+            &delivered(0, 0),
+            Decision::Deliver,
+        );
         options.accounts = Some(globs("news-*"));
-        check(&options, Cause::Change, &account(1), &delivered(0, 0), Decision::Leave);
+        check(
+            &options,
+            Cause::Change,
+            &account(1),
+            &delivered(0, 0),
+            Decision::Leave,
+        );
     }
 
     #[test]
     fn only_the_named_fields_and_the_status_count() {
         let mut options = options();
         options.fields = Some(vec![Field::FaceUrl]);
-        check(&options, Cause::Change, &account(5), &delivered(1, 4), Decision::Leave);
-        check(&options, Cause::Change, &account(5), &delivered(0, 0), Decision::Deliver);
-        check(&options, Cause::Backfill, &account(5), &delivered(0, 4), Decision::Deliver);
+        check(
+            &options,
+            Cause::Change,
+            &account(5),
+            &delivered(1, 4),
+            Decision::Leave,
+        );
+        check(
+            &options,
+            Cause::Change,
+            &account(5),
+            &delivered(0, 0),
+            Decision::Deliver,
+        );
+        check(
+            &options,
+            Cause::Backfill,
+            &account(5),
+            &delivered(0, 4),
+            Decision::Deliver,
+        );
         let mut changed = account(5);
         changed.field_revisions.insert(Field::FaceUrl, 5);
-        check(&options, Cause::Change, &changed, &delivered(1, 4), Decision::Deliver);
-        check(&options, Cause::Change, &destroyed(5), &delivered(1, 4), Decision::Deliver);
+        check(
+            &options,
+            Cause::Change,
+            &changed,
+            &delivered(1, 4),
+            Decision::Deliver,
+        );
+        check(
+            &options,
+            Cause::Change,
+            &destroyed(5),
+            &delivered(1, 4),
+            Decision::Deliver,
+        );
     }
 
     #[test]
     fn a_destroy_reaches_whoever_may_hold_the_account() {
         let mut options = options();
-        check(&options, Cause::Change, &destroyed(2), &delivered(0, 0), Decision::Deliver);
-        check(&options, Cause::Backfill, &destroyed(2), &delivered(0, 0), Decision::Leave);
-        check(&options, Cause::Backfill, &destroyed(2), &delivered(0, 2), Decision::Leave);
-        check(&options, Cause::Backfill, &destroyed(2), &delivered(0, 1), Decision::Deliver);
+        check(
+            &options,
+            Cause::Change,
+            &destroyed(2),
+            &delivered(0, 0),
+            Decision::Deliver,
+        );
+        check(
+            &options,
+            Cause::Backfill,
+            &destroyed(2),
+            &delivered(0, 0),
+            Decision::Leave,
+        );
+        check(
+            &options,
+            Cause::Backfill,
+            &destroyed(2),
+            &delivered(0, 2),
+            Decision::Leave,
+        );
+        check(
+            &options,
+            Cause::Backfill,
+            &destroyed(2),
+            &delivered(0, 1),
+            Decision::Deliver,
+        );
         let parked = troubled(2, Next::Parked);
-        check(&options, Cause::Backfill, &destroyed(2), &parked, Decision::Deliver);
+        check(
+            &options,
+            Cause::Backfill,
+            &destroyed(2),
+            &parked,
+            Decision::Deliver,
+        );
         options.on_destroy = OnDestroy::Skip;
-        check(&options, Cause::Change, &destroyed(2), &delivered(1, 1), Decision::Leave);
-        check(&options, Cause::Retry, &destroyed(2), &parked, Decision::Clear);
+        check(
+            &options,
+            Cause::Change,
+            &destroyed(2),
+            &delivered(1, 1),
+            Decision::Leave,
+        );
+        check(
+            &options,
+            Cause::Retry,
+            &destroyed(2),
+            &parked,
+            Decision::Clear,
+        );
     }
 }

@@ -35,9 +35,17 @@ impl Register {
     }
 
     /// The state a target goes on from, as the store has it from now on.
-    pub(super) async fn enroll(&self, name: &str, identity: &str) -> Result<TargetState, StoreError> {
+    pub(super) async fn enroll(
+        &self,
+        name: &str,
+        identity: &str,
+    ) -> Result<TargetState, StoreError> {
         let _lock = self.lock.lock().await;
-        let (ledger, name, identity) = (Arc::clone(&self.ledger), name.to_owned(), identity.to_owned());
+        let (ledger, name, identity) = (
+            Arc::clone(&self.ledger),
+            name.to_owned(),
+            identity.to_owned(),
+        );
         let (name, before, state) = blocking(move || {
             let mut known = ledger.targets()?;
             let before = known.remove(&name);
@@ -49,11 +57,21 @@ impl Register {
         })
         .await?;
         if before.as_ref() != Some(&state) {
-            if state.backfill.is_some() && before.as_ref().map(|before| before.epoch) != Some(state.epoch) {
+            if state.backfill.is_some()
+                && before.as_ref().map(|before| before.epoch) != Some(state.epoch)
+            {
                 let accounts = state.backfill.as_ref().map(|backfill| backfill.total);
-                tracing::info!(target = name, accounts, "backfill began: the target is new or changed");
+                tracing::info!(
+                    target = name,
+                    accounts,
+                    "backfill began: the target is new or changed"
+                );
             }
-            self.write(vec![Write::Target { name, state: state.clone() }]).await?;
+            self.write(vec![Write::Target {
+                name,
+                state: state.clone(),
+            }])
+            .await?;
         }
         Ok(state)
     }
@@ -64,8 +82,12 @@ impl Register {
         let ledger = Arc::clone(&self.ledger);
         let known = blocking(move || ledger.targets()).await?;
         let now = clock::now();
-        let gone = known.into_iter().filter(|(name, _)| !present.contains(name));
-        let writes: Vec<_> = gone.filter_map(|(name, state)| removed(name, state, now)).collect();
+        let gone = known
+            .into_iter()
+            .filter(|(name, _)| !present.contains(name));
+        let writes: Vec<_> = gone
+            .filter_map(|(name, state)| removed(name, state, now))
+            .collect();
         if writes.is_empty() {
             return Ok(());
         }
@@ -74,7 +96,8 @@ impl Register {
 
     async fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         let done = self.ledger.write(writes);
-        done.await.map_err(|_| StoreError("a write was lost".into()))
+        done.await
+            .map_err(|_| StoreError("a write was lost".into()))
     }
 }
 
@@ -111,7 +134,12 @@ fn returning(
 
 fn backfill(ledger: &dyn Ledger, end: u64) -> Result<Option<Backfill>, StoreError> {
     let total = ledger.count_changes(0, end)?;
-    let backfill = Backfill { next: 0, end, total, done: 0 };
+    let backfill = Backfill {
+        next: 0,
+        end,
+        total,
+        done: 0,
+    };
     Ok((total > 0).then_some(backfill))
 }
 

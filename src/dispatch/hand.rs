@@ -51,7 +51,12 @@ pub(super) struct Hand {
 impl Hand {
     /// Takes an account in hand. `None` when it is already; then it will be looked at again, and the claims that
     /// the new ones replace are returned to be finished.
-    pub(super) fn take(&mut self, id: &AccountId, cause: Cause, claims: Claims) -> Result<(), Claims> {
+    pub(super) fn take(
+        &mut self,
+        id: &AccountId,
+        cause: Cause,
+        claims: Claims,
+    ) -> Result<(), Claims> {
         let Some(held) = self.accounts.get_mut(id) else {
             let held = Held {
                 claims,
@@ -131,9 +136,86 @@ impl Hand {
             held.claims.fill = None;
         }
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.accounts.len()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: usize) -> AccountId {
+        AccountId {
+            app: 1,
+            account: n.to_string(),
+        }
+    }
+
+    fn live(seq: u64) -> Claims {
+        Claims {
+            live: Some(seq),
+            fill: None,
+        }
+    }
+
+    #[test]
+    fn an_account_in_hand_is_looked_at_again() {
+        let mut hand = Hand::default();
+        assert_eq!(hand.take(&id(1), Cause::Change, live(5)), Ok(()));
+        assert_eq!(hand.take(&id(1), Cause::Forced, live(7)), Err(live(5)));
+        let fill = Claims {
+            live: None,
+            fill: Some(7),
+        };
+        assert_eq!(
+            hand.take(&id(1), Cause::Backfill, fill),
+            Err(Claims::default())
+        );
+        assert_eq!(
+            hand.settle(&id(1)),
+            Claims::default(),
+            "it is not finished yet"
+        );
+        assert_eq!(hand.leave(&id(1)), Err(Cause::Forced));
+        assert_eq!(
+            hand.leave(&id(1)),
+            Ok(Claims {
+                live: Some(7),
+                fill: Some(7)
+            })
+        );
+        assert!(!hand.holds(&id(1)));
+    }
+
+    #[test]
+    fn cooling_doubles_while_the_account_keeps_changing() {
+        let mut hand = Hand::default();
+        let mut now = Instant::now();
+        hand.take(&id(1), Cause::Change, live(1)).unwrap();
+        for pause in [50, 100, 200, 400, 800, 1000, 1000] {
+            assert!(hand.cool(&id(1), now));
+            assert_eq!((hand.busy(), hand.cooled(now)), (0, None));
+            now += Duration::from_millis(pause);
+            assert_eq!(hand.cooled_at(), Some(now));
+            let _ = hand.take(&id(1), Cause::Change, live(2));
+            assert_eq!(hand.cooled(now), Some(id(1)));
+            assert_eq!((hand.busy(), hand.leave(&id(1))), (1, Err(Cause::Change)));
+        }
+        assert!(hand.leave(&id(1)).is_ok());
+        hand.take(&id(1), Cause::Change, live(3)).unwrap();
+        assert!(hand.cool(&id(1), now));
+        assert_eq!(
+            hand.cooled_at(),
+            Some(now + COOLING),
+            "it was quiet for a while"
+        );
+    }
+
+    #[test]
+    fn only_so_many_cool_at_a_time() {
+        let mut hand = Hand::default();
+        let now = Instant::now();
+        for n in 0..=COOLING_COUNT {
+            hand.take(&id(n), Cause::Change, live(1)).unwrap();
+            assert_eq!(hand.cool(&id(n), now), n < COOLING_COUNT);
+        }
     }
 }

@@ -134,7 +134,12 @@ impl Judge {
     }
 
     /// An account's state is replaced.
-    pub(super) fn settled(&mut self, id: &AccountId, before: &DeliveryState, after: &DeliveryState) {
+    pub(super) fn settled(
+        &mut self,
+        id: &AccountId,
+        before: &DeliveryState,
+        after: &DeliveryState,
+    ) {
         if let Some(since) = blameless(before) {
             self.blameless.remove(&(since, id.clone()));
         }
@@ -154,17 +159,16 @@ impl Judge {
     pub(super) fn recovered(&self) -> impl Iterator<Item = AccountId> {
         self.blameless.iter().map(|(_, id)| id.clone())
     }
-
-    #[cfg(test)]
-    pub(super) fn remembered(&self) -> usize {
-        self.denied.len().max(self.blameless.len())
-    }
 }
 
 /// Since when a delivery waits for the target to recover.
 fn blameless(state: &DeliveryState) -> Option<Millis> {
     match state.trouble {
-        Some(Trouble { since, next: Next::Retry { fault: true, .. }, .. }) => Some(since),
+        Some(Trouble {
+            since,
+            next: Next::Retry { fault: true, .. },
+            ..
+        }) => Some(since),
         _ => None,
     }
 }

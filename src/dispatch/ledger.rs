@@ -1,23 +1,25 @@
 //! The part of the store that dispatch uses. A trait, because the simulation must lose writes and refuse reads
 //! at will, which the real store does not do on demand.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::{oneshot, watch};
 
 use crate::{
     clock::Millis,
     event::AccountId,
     store::{
-        Change, Store, StoreError, Write,
+        Change, Phase, Store, StoreError, Write,
         records::{Account, DeliveryState, TargetId, TargetState},
     },
 };
-use std::collections::BTreeMap;
 
 /// Accounts read in one go when all of them must be looked through.
 const PAGE: usize = 256;
 
 /// As in [`Store`], which documents each.
 pub(super) trait Ledger: Send + Sync + 'static {
+    fn phase(&self) -> watch::Receiver<Phase>;
     fn changed(&self) -> watch::Receiver<u64>;
     fn account(&self, id: &AccountId) -> Result<Option<Account>, StoreError>;
     fn changes(&self, after: u64, until: u64, limit: usize) -> Result<Vec<Change>, StoreError>;
@@ -46,6 +48,10 @@ pub(super) trait Ledger: Send + Sync + 'static {
 }
 
 impl Ledger for Store {
+    fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase()
+    }
+
     fn changed(&self) -> watch::Receiver<u64> {
         self.changed()
     }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use governor::{
-    Quota, RateLimiter,
+    NotUntil, Quota, RateLimiter,
     clock::Clock,
     state::{InMemoryState, NotKeyed},
 };
@@ -17,27 +17,25 @@ const BURST: Duration = Duration::from_millis(50);
 
 /// A limit of so many accounts per time, or none.
 pub(super) struct Pace {
-    limiter: Option<RateLimiter<NotKeyed, InMemoryState, Elapsed>>,
+    limiter: Option<RateLimiter<NotKeyed, InMemoryState, TokioClock>>,
     permit: bool,
 }
 
 /// governor's clock, on tokio's: paused time must move both.
-struct Elapsed(Instant);
+struct TokioClock;
 
-impl Clock for Elapsed {
-    type Instant = Duration;
+impl Clock for TokioClock {
+    type Instant = std::time::Instant;
 
-    fn now(&self) -> Duration {
-        self.0.elapsed()
+    fn now(&self) -> Self::Instant {
+        Instant::now().into_std()
     }
 }
 
 impl Pace {
     pub(super) fn new(rate: Option<Rate>) -> Self {
         Self {
-            limiter: rate.map(|rate| {
-                RateLimiter::direct_with_clock(quota(rate), Elapsed(Instant::now()))
-            }),
+            limiter: rate.map(|rate| RateLimiter::direct_with_clock(quota(rate), TokioClock)),
             permit: false,
         }
     }
@@ -47,10 +45,8 @@ impl Pace {
         if let Some(limiter) = &self.limiter
             && !self.permit
         {
-            limiter.check().map_err(|until| {
-                let clock = limiter.clock();
-                now + until.wait_time_from(clock.now())
-            })?;
+            let until = |no: NotUntil<_>| now + no.wait_time_from(now.into_std());
+            limiter.check().map_err(until)?;
             self.permit = true;
         }
         Ok(())

@@ -26,7 +26,10 @@ pub(super) struct Lag {
 
 impl Lag {
     pub(super) fn new() -> Self {
-        Self { since: None, looked: None }
+        Self {
+            since: None,
+            looked: None,
+        }
     }
 }
 
@@ -40,19 +43,21 @@ impl Loop {
         self.published = now;
         let mut status = self.status(now);
         status.lag_seconds = self.lag(status.due, now)?.map_or(0.0, report::age);
-        let due = status.due;
+        // A count may still be under way.
+        let changing = status.due > 0 || !self.work.live.at_end();
         self.meter.show(&status, self.judge.breaker.is_open());
         self.board.update(|shown| *shown = status);
-        Ok((due > 0).then(|| now + if busy { BUSY } else { IDLE }))
+        Ok(changing.then(|| now + if busy { BUSY } else { IDLE }))
     }
 
     fn status(&mut self, now: Instant) -> TargetStatus {
-        let behind = if self.work.live.at_end() {
-            0
+        let feed = &self.work.live;
+        // What was fetched may have moved on in the index meanwhile: where more follows, the index is counted.
+        let changes = if feed.at_end() {
+            u64::try_from(feed.open()).unwrap_or(u64::MAX)
         } else {
-            self.backlog.count(&self.ledger, self.work.live.position(), now)
+            self.backlog.count(&self.ledger, feed.cursor(), now)
         };
-        let open = u64::try_from(self.work.live.open()).unwrap_or(u64::MAX);
         let backfill = self.state.backfill.as_ref().map(|backfill| BackfillStatus {
             remaining: backfill.total.saturating_sub(backfill.done),
             total: backfill.total,
@@ -63,7 +68,7 @@ impl Loop {
             kind: self.target.kind_name.to_owned(),
             state: self.word().to_owned(),
             mode: mode(self.target.options.mode).to_owned(),
-            due: behind + open + filling + self.tally.waiting(),
+            due: changes + filling + self.tally.waiting(),
             parked: self.tally.parked(),
             inflight: u64::try_from(self.inflight).unwrap_or(u64::MAX),
             delivered: self.delivered,

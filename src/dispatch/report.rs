@@ -39,7 +39,10 @@ pub(super) struct Board(Arc<Mutex<TargetStatus>>);
 
 impl Board {
     pub(super) fn read(&self) -> TargetStatus {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut TargetStatus)) {
@@ -90,7 +93,12 @@ impl Tally {
     }
 
     /// A delivery's state was replaced in the store.
-    pub(super) fn replaced(&mut self, id: &AccountId, before: &DeliveryState, after: &DeliveryState) {
+    pub(super) fn replaced(
+        &mut self,
+        id: &AccountId,
+        before: &DeliveryState,
+        after: &DeliveryState,
+    ) {
         if self.page_at.is_none() || self.counted.as_ref().is_some_and(|counted| id <= counted) {
             self.count(before, -1);
             self.count(after, 1);
@@ -115,7 +123,7 @@ impl Tally {
     }
 }
 
-/// How many changes are behind the live feed's position, counted on another thread when they may be many.
+/// How many changes are behind the live feed's cursor, counted on another thread when they may be many.
 pub(super) struct Backlog {
     shared: Arc<Counted>,
     /// What was counted last: from where, and the newest change then.
@@ -140,11 +148,11 @@ impl Backlog {
     }
 
     /// The count, a few seconds old at worst when it is large.
-    pub(super) fn count(&mut self, ledger: &Arc<dyn Ledger>, position: u64, now: Instant) -> u64 {
+    pub(super) fn count(&mut self, ledger: &Arc<dyn Ledger>, cursor: u64, now: Instant) -> u64 {
         let newest = *ledger.changed().borrow();
         let idle = !self.shared.running.load(Ordering::Acquire);
-        if idle && self.next <= now && self.of != (position, newest) {
-            self.of = (position, newest);
+        if idle && self.next <= now && self.of != (cursor, newest) {
+            self.of = (cursor, newest);
             let took = Duration::from_millis(self.shared.took_ms.load(Ordering::Relaxed));
             self.next = now + COUNT_INTERVAL.max(took * COUNT_SHARE);
             self.shared.running.store(true, Ordering::Release);
@@ -152,7 +160,7 @@ impl Backlog {
             tokio::task::spawn_blocking(move || {
                 let started = Instant::now();
                 // An unavailable store is met by the loop as well, which waits for it.
-                if let Ok(count) = ledger.count_changes(position, u64::MAX) {
+                if let Ok(count) = ledger.count_changes(cursor, u64::MAX) {
                     shared.count.store(count, Ordering::Relaxed);
                 }
                 let took = millis(started.elapsed());
@@ -197,7 +205,9 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new(metrics: Metrics, target: &str) -> Self {
-        let label = TargetLabel { target: target.to_owned() };
+        let label = TargetLabel {
+            target: target.to_owned(),
+        };
         Self { metrics, label }
     }
 
@@ -217,15 +227,32 @@ impl Meter {
         let metrics = &self.metrics;
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let remaining = status.backfill.map_or(0, |backfill| backfill.remaining);
-        metrics.due.get_or_create(&self.label).set(gauge(status.due));
-        metrics.parked.get_or_create(&self.label).set(gauge(status.parked));
-        metrics.inflight.get_or_create(&self.label).set(gauge(status.inflight));
-        metrics.breaker_open.get_or_create(&self.label).set(i64::from(open));
-        metrics.backfill_remaining.get_or_create(&self.label).set(gauge(remaining));
+        metrics
+            .due
+            .get_or_create(&self.label)
+            .set(gauge(status.due));
+        metrics
+            .parked
+            .get_or_create(&self.label)
+            .set(gauge(status.parked));
+        metrics
+            .inflight
+            .get_or_create(&self.label)
+            .set(gauge(status.inflight));
+        metrics
+            .breaker_open
+            .get_or_create(&self.label)
+            .set(i64::from(open));
+        metrics
+            .backfill_remaining
+            .get_or_create(&self.label)
+            .set(gauge(remaining));
         let lag = metrics.sync_lag_seconds.get_or_create(&self.label);
         lag.set(status.lag_seconds);
         if let Some(at) = status.last_success {
-            let success = metrics.last_success_timestamp_seconds.get_or_create(&self.label);
+            let success = metrics
+                .last_success_timestamp_seconds
+                .get_or_create(&self.label);
             success.set(Duration::from_millis(at).as_secs_f64());
         }
     }

@@ -81,7 +81,10 @@ pub(super) fn settle(
 /// held against the account.
 fn history(attempt: &Attempt, fault: bool, now: Millis) -> (Millis, u32) {
     match &attempt.before.trouble {
-        Some(Trouble { next: Next::Retry { fault: true, .. }, .. }) if !fault => (now, 1),
+        Some(Trouble {
+            next: Next::Retry { fault: true, .. },
+            ..
+        }) if !fault => (now, 1),
         Some(trouble) if !attempt.afresh => (trouble.since, trouble.attempts.saturating_add(1)),
         _ => (now, 1),
     }
@@ -127,7 +130,10 @@ mod tests {
 
     fn attempt(revision: u64, before: DeliveryState) -> Attempt {
         Attempt {
-            id: AccountId { app: 1, account: "a".into() },
+            id: AccountId {
+                app: 1,
+                account: "a".into(),
+            },
             revision,
             epoch: 2,
             before,
@@ -136,11 +142,17 @@ mod tests {
     }
 
     fn retry(after: Option<Duration>) -> Outcome {
-        Outcome::Retry { reason: "busy".into(), after }
+        Outcome::Retry {
+            reason: "busy".into(),
+            after,
+        }
     }
 
     fn fault() -> Outcome {
-        Outcome::Fault { reason: "down".into(), after: None }
+        Outcome::Fault {
+            reason: "down".into(),
+            after: None,
+        }
     }
 
     fn after(attempt: &Attempt, outcome: &Outcome, now: Millis) -> DeliveryState {
@@ -151,9 +163,20 @@ mod tests {
     fn a_success_clears_the_trouble() {
         let failed = after(&attempt(3, DeliveryState::default()), &retry(None), HOUR);
         let trouble = failed.trouble.clone().unwrap();
-        assert_eq!((trouble.since, trouble.attempts, trouble.revision), (HOUR, 1, 3));
-        assert_eq!(trouble.next, Next::Retry { at: HOUR + 500, fault: false });
-        let delivered = Outcome::Delivered { answer: "200 OK\n".into() };
+        assert_eq!(
+            (trouble.since, trouble.attempts, trouble.revision),
+            (HOUR, 1, 3)
+        );
+        assert_eq!(
+            trouble.next,
+            Next::Retry {
+                at: HOUR + 500,
+                fault: false
+            }
+        );
+        let delivered = Outcome::Delivered {
+            answer: "200 OK\n".into(),
+        };
         let state = after(&attempt(4, failed), &delivered, 2 * HOUR);
         let expected = DeliveryState {
             epoch: 2,
@@ -180,7 +203,10 @@ mod tests {
         }
         state = after(&attempt(1, state), &retry(None), 72 * HOUR);
         assert_eq!(state.trouble.as_ref().unwrap().next, Next::Parked);
-        let again = Attempt { afresh: true, ..attempt(2, state) };
+        let again = Attempt {
+            afresh: true,
+            ..attempt(2, state)
+        };
         let trouble = after(&again, &retry(None), 73 * HOUR).trouble.unwrap();
         assert_eq!((trouble.since, trouble.attempts), (73 * HOUR, 1));
         assert!(matches!(trouble.next, Next::Retry { .. }));
@@ -191,20 +217,31 @@ mod tests {
         for (asked, waits) in [(60, 60_000), (86_400, HOUR)] {
             let outcome = retry(Some(Duration::from_secs(asked)));
             let state = after(&attempt(1, DeliveryState::default()), &outcome, HOUR);
-            let expected = Next::Retry { at: HOUR + waits, fault: false };
+            let expected = Next::Retry {
+                at: HOUR + waits,
+                fault: false,
+            };
             assert_eq!(state.trouble.unwrap().next, expected);
         }
     }
 
     #[test]
     fn a_rejection_parks_and_lifting_makes_due() {
-        let outcome = Outcome::Rejected { reason: "x".repeat(1000) };
+        let outcome = Outcome::Rejected {
+            reason: "x".repeat(1000),
+        };
         let parked = after(&attempt(5, DeliveryState::default()), &outcome, HOUR);
         let trouble = parked.trouble.clone().unwrap();
         assert_eq!((trouble.next, trouble.revision), (Next::Parked, 5));
         assert_eq!(trouble.reason.chars().count(), EXCERPT + 1);
         let trouble = lifted(&parked, 9 * HOUR).trouble.unwrap();
-        let next = Next::Retry { at: 9 * HOUR, fault: false };
-        assert_eq!((trouble.since, trouble.attempts, trouble.next), (9 * HOUR, 0, next));
+        let next = Next::Retry {
+            at: 9 * HOUR,
+            fault: false,
+        };
+        assert_eq!(
+            (trouble.since, trouble.attempts, trouble.next),
+            (9 * HOUR, 0, next)
+        );
     }
 }

@@ -4,10 +4,14 @@
 //! was not written is delivered again. It waits for whatever comes first of a change, a result, a finished
 //! write, a command and the next time at which something is due; it never polls.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use profilesync_target::{Delivery, Outcome};
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,16 +25,18 @@ use super::{
     judge::{Judge, Turn},
     ledger::Ledger,
     pace::Pace,
+    publish::Lag,
     report::{Backlog, Board, Meter, Tally},
     settle::{self, Attempt},
-    work::{Candidate, Work},
+    work::{Candidate, Source, Work},
 };
 use crate::{
     clock,
+    event::AccountId,
     metrics::{DeliveryResult, Metrics},
     store::{
-        StoreError,
-        records::{Next, TargetState},
+        Phase, StoreError,
+        records::{DeliveryState, Next, TargetState},
     },
     targets::OpenedTarget,
 };
@@ -64,7 +70,7 @@ pub(super) struct Loop {
     pub(super) board: Board,
     pub(super) meter: Meter,
     pub(super) published: Instant,
-    pub(super) lag: super::publish::Lag,
+    pub(super) lag: Lag,
     pub(super) delivered: u64,
     /// Accounts in calls.
     pub(super) inflight: usize,
@@ -109,7 +115,7 @@ impl Loop {
             board,
             meter: Meter::new(metrics, &target.name),
             published: now,
-            lag: super::publish::Lag::new(now),
+            lag: Lag::new(),
             inflight: 0,
             calls: JoinSet::new(),
             calls_again: 0,
@@ -123,16 +129,18 @@ impl Loop {
         }
     }
 
-    /// Runs until told to stop, or until the store fails. Either way no call is under way afterwards.
+    /// Runs until told to stop, or until the store fails or its phase changes: an index that was rebuilt may lack
+    /// what was written last. Either way no call is under way afterwards.
     pub(super) async fn run(
         &mut self,
         stop: &CancellationToken,
         commands: &mut mpsc::Receiver<Command>,
+        phase: &mut watch::Receiver<Phase>,
     ) -> End {
-        let end = match self.serve(stop, commands).await {
+        let end = match self.serve(stop, commands, phase).await {
             Ok(()) => End::Stopped,
             Err(error) => {
-                tracing::warn!(target_name = self.target.name, %error, "the store is lost; waiting for it");
+                tracing::warn!(target = self.target.name, %error, "the store is lost; waiting for it");
                 End::StoreLost
             }
         };
@@ -145,6 +153,7 @@ impl Loop {
         &mut self,
         stop: &CancellationToken,
         commands: &mut mpsc::Receiver<Command>,
+        phase: &mut watch::Receiver<Phase>,
     ) -> Result<(), StoreError> {
         let mut changed = self.ledger.changed();
         loop {
@@ -176,6 +185,7 @@ impl Loop {
                     None => return Err(StoreError("a write was lost".into())),
                 },
                 Some((action, reply)) = commands.recv() => self.act(action, reply)?,
+                Ok(()) = phase.changed() => return Err(StoreError("it was closed".into())),
                 Ok(()) = changed.changed() => self.work.live.wake(),
                 () = sleep_until(wake) => {}
             }
@@ -186,10 +196,12 @@ impl Loop {
     fn next_event(&self) -> Option<Instant> {
         let now = clock::now();
         let retry = self.work.next_retry().filter(|&at| at > now);
-        let retry = retry.map(|at| Instant::now() + std::time::Duration::from_millis(at - now));
-        let page = self.tally.page_at().filter(|_| !self.books.is_writing());
+        let retry = retry.map(|at| Instant::now() + Duration::from_millis(at - now));
+        let idle = !self.books.is_writing();
+        let page = self.tally.page_at().filter(|_| idle);
+        let sweep = self.sweep.as_ref().filter(|_| idle).map(|_| Instant::now());
         let cooled = self.work.hand.cooled_at();
-        earliest([retry, page, cooled, self.books.save_at()])
+        earliest([retry, page, sweep, cooled, self.books.save_at()])
     }
 
     /// Starts as many calls as may be. Returns when to try again though nothing happens.
@@ -220,8 +232,13 @@ impl Loop {
         }
         let (batch, again) = self.collect(gate, now, looks)?;
         if batch.is_empty() {
-            let fill = self.work.fill.as_ref().and_then(|_| self.fill_pace.ready(now).err());
-            return Ok(Started::Wait(earliest([fill, self.judge.breaker.probe_at()])));
+            let fill = self
+                .work
+                .fill
+                .as_ref()
+                .and_then(|_| self.fill_pace.ready(now).err());
+            let probe = self.judge.breaker.probe_at().filter(|&at| now < at);
+            return Ok(Started::Wait(earliest([fill, probe])));
         }
         let probe = gate == Gate::Probe;
         if probe {
@@ -238,7 +255,8 @@ impl Loop {
             again,
             started: now,
         };
-        self.calls.spawn(call::make(Arc::clone(&self.target), call, documents));
+        self.calls
+            .spawn(call::make(Arc::clone(&self.target), call, documents));
         Ok(Started::Call)
     }
 
@@ -301,7 +319,11 @@ impl Loop {
     }
 
     fn batch(&self) -> usize {
-        let options = self.target.options.batch.map_or(usize::MAX, |batch| batch.get());
+        let options = self
+            .target
+            .options
+            .batch
+            .map_or(usize::MAX, |batch| batch.get());
         self.target.limits.batch.min(options).max(1)
     }
 
@@ -337,9 +359,17 @@ impl Loop {
         let before = self.ledger.delivery(self.state.id, id)?.unwrap_or_default();
         let epoch = self.state.epoch;
         let facts = (id, &account, &before);
-        let mut decision =
-            due::decide(&self.target.options, epoch, candidate.cause, facts, clock::now());
-        let next = before.trouble.as_ref().map(|trouble| (trouble.next, trouble.revision));
+        let mut decision = due::decide(
+            &self.target.options,
+            epoch,
+            candidate.cause,
+            facts,
+            clock::now(),
+        );
+        let next = before
+            .trouble
+            .as_ref()
+            .map(|trouble| (trouble.next, trouble.revision));
         if let Some((Next::Retry { at, .. }, _)) = next
             && (decision == Decision::Leave
                 || gate == Gate::Others && self.judge.breaker.suspects(id))
@@ -361,7 +391,9 @@ impl Loop {
             }
         }
         let repeated = next.is_some_and(|(_, revision)| revision == account.revision);
-        if !repeated && let Some(guard) = &mut self.guard
+        if !repeated
+            && candidate.source != Source::Part
+            && let Some(guard) = &mut self.guard
             && !guard.admit(account.changed_seq, now)
         {
             self.work.put_back(candidate);
@@ -369,13 +401,19 @@ impl Loop {
             return Ok(None);
         }
         self.pace.take();
-        if candidate.paced {
+        if candidate.source == Source::Backfill {
             self.fill_pace.take();
         }
         let revision = account.revision;
         let document = account.profile.document(id, revision);
         let afresh = matches!(next, Some((Next::Parked, _)));
-        let attempt = Attempt { id: candidate.id, revision, epoch, before, afresh };
+        let attempt = Attempt {
+            id: candidate.id,
+            revision,
+            epoch,
+            before,
+            afresh,
+        };
         Ok(Some((attempt, Delivery { document })))
     }
 
@@ -383,7 +421,7 @@ impl Loop {
         self.state.held = Some(clock::now());
         self.books.state_changed();
         tracing::warn!(
-            target_name = self.target.name,
+            target = self.target.name,
             "held: more changes than guard.max_changes; see what is due, then approve"
         );
     }
@@ -402,7 +440,12 @@ impl Loop {
             Fate::Each(outcomes) => outcomes,
             Fate::Refused => {
                 self.judge.breaker.neutral(call.probe, now);
-                self.work.split(call.attempts.into_iter().map(|attempt| attempt.id).collect());
+                self.work.split(
+                    call.attempts
+                        .into_iter()
+                        .map(|attempt| attempt.id)
+                        .collect(),
+                );
                 return;
             }
         };
@@ -410,12 +453,12 @@ impl Loop {
         for (attempt, outcome) in call.attempts.into_iter().zip(outcomes) {
             self.outcome(attempt, outcome);
         }
-        let target_name = &self.target.name;
+        let target = &self.target.name;
         match turn {
             Turn::None => {}
-            Turn::Opened => tracing::warn!(target_name, "breaker opened: the target fails as a whole"),
+            Turn::Opened => tracing::warn!(target, "breaker opened: the target fails as a whole"),
             Turn::Closed => {
-                tracing::info!(target_name, "breaker closed: the target works again");
+                tracing::info!(target, "breaker closed: the target works again");
                 self.work.force(self.judge.recovered());
             }
         }
@@ -426,9 +469,14 @@ impl Loop {
         let now = clock::now();
         let retry = &self.target.options.retry;
         let after = settle::settle(retry, &attempt, &outcome, now, fastrand::f64());
-        let Attempt { id, revision, before, .. } = attempt;
+        let Attempt {
+            id,
+            revision,
+            before,
+            ..
+        } = attempt;
         let text = settle::excerpt(outcome.text());
-        let (target_name, app, account) = (&self.target.name, id.app, &id.account);
+        let (target, app, account) = (&self.target.name, id.app, &id.account);
         let result = match outcome {
             Outcome::Delivered { .. } => DeliveryResult::Delivered,
             Outcome::Retry { .. } => DeliveryResult::Retry,
@@ -436,15 +484,19 @@ impl Loop {
             Outcome::Denied { .. } | Outcome::Fault { .. } => DeliveryResult::TargetFault,
         };
         self.meter.delivery(result);
-        tracing::debug!(target_name, app, account, revision, ?result, text, "called");
+        tracing::debug!(target, app, account, revision, ?result, text, "called");
         if result == DeliveryResult::Delivered {
             self.delivered += 1;
             self.state.last_success = Some(now);
         } else {
             self.state.last_error = Some((now, text.clone()));
         }
-        if after.trouble.as_ref().is_some_and(|trouble| trouble.next == Next::Parked) {
-            tracing::warn!(target_name, app, account, revision, text, "parked");
+        if after
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.next == Next::Parked)
+        {
+            tracing::warn!(target, app, account, revision, text, "parked");
         }
         let cool = matches!(result, DeliveryResult::Delivered | DeliveryResult::Rejected);
         self.settled(id, before, after, cool);
@@ -453,26 +505,37 @@ impl Loop {
     /// Replaces a delivery's state, as soon as it can be written.
     pub(super) fn settled(
         &mut self,
-        id: crate::event::AccountId,
-        before: crate::store::records::DeliveryState,
-        after: crate::store::records::DeliveryState,
+        id: AccountId,
+        before: DeliveryState,
+        after: DeliveryState,
         cool: bool,
     ) {
         self.judge.settled(&id, &before, &after);
-        self.books.settle(Settled { id, before, after, cool });
+        self.books.settle(Settled {
+            id,
+            before,
+            after,
+            cool,
+        });
     }
 
     fn flush(&mut self, now: Instant, last: bool) {
         let state = (self.target.name.as_str(), &mut self.state, &mut self.work);
         if self.books.flush(state, &*self.ledger, (now, last)) {
-            tracing::info!(target_name = self.target.name, "backfill done");
+            tracing::info!(target = self.target.name, "backfill done");
         }
     }
 
     /// A write ended, and reads see it.
     fn written(&mut self, written: Written) {
         let now = Instant::now();
-        for Settled { id, before, after, cool } in written.settled {
+        for Settled {
+            id,
+            before,
+            after,
+            cool,
+        } in written.settled
+        {
             self.tally.replaced(&id, &before, &after);
             if let Some(trouble) = &after.trouble
                 && let Next::Retry { at, .. } = trouble.next

@@ -27,14 +27,24 @@ const PAGE: usize = 64;
 pub(super) struct Candidate {
     pub(super) id: AccountId,
     pub(super) cause: Cause,
-    /// Whether the backfill's rate counts it.
-    pub(super) paced: bool,
+    pub(super) source: Source,
+}
+
+/// Which account of it must be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The backfill, which has a rate of its own.
+    Backfill,
+    /// A part of a batch that failed, whose accounts the guard has counted.
+    Part,
+    /// Anything else.
+    Other,
 }
 
 impl Candidate {
     fn new(id: AccountId, cause: Cause) -> Self {
-        let paced = false;
-        Self { id, cause, paced }
+        let source = Source::Other;
+        Self { id, cause, source }
     }
 }
 
@@ -65,7 +75,10 @@ impl Work {
             ready: VecDeque::new(),
             parts: Vec::new(),
             live: Feed::new(state.live, u64::MAX),
-            fill: state.backfill.as_ref().map(|fill| Feed::new(fill.next, fill.end)),
+            fill: state
+                .backfill
+                .as_ref()
+                .map(|fill| Feed::new(fill.next, fill.end)),
             filled: 0,
             forced: VecDeque::new(),
             retries: VecDeque::new(),
@@ -83,7 +96,10 @@ impl Work {
             return Ok(Some(candidate));
         }
         while let Some(change) = self.live.next(ledger)? {
-            let claims = Claims { live: Some(change.seq), fill: None };
+            let claims = Claims {
+                live: Some(change.seq),
+                fill: None,
+            };
             match self.hand.take(&change.id, Cause::Change, claims) {
                 Ok(()) => return Ok(Some(Candidate::new(change.id, Cause::Change))),
                 Err(replaced) => self.finish(replaced),
@@ -93,11 +109,14 @@ impl Work {
             let Some(change) = feed.next(ledger)? else {
                 break;
             };
-            let claims = Claims { live: None, fill: Some(change.seq) };
+            let claims = Claims {
+                live: None,
+                fill: Some(change.seq),
+            };
             match self.hand.take(&change.id, Cause::Backfill, claims) {
                 Ok(()) => {
-                    let (id, cause, paced) = (change.id, Cause::Backfill, true);
-                    return Ok(Some(Candidate { id, cause, paced }));
+                    let (id, cause, source) = (change.id, Cause::Backfill, Source::Backfill);
+                    return Ok(Some(Candidate { id, cause, source }));
                 }
                 Err(replaced) => self.finish(replaced),
             }
@@ -113,7 +132,11 @@ impl Work {
         skip: impl Fn(&AccountId) -> bool,
     ) -> Result<Option<Candidate>, StoreError> {
         while let Some(id) = pop_unless(&mut self.forced, &skip) {
-            if self.hand.take(&id, Cause::Forced, Claims::default()).is_ok() {
+            if self
+                .hand
+                .take(&id, Cause::Forced, Claims::default())
+                .is_ok()
+            {
                 return Ok(Some(Candidate::new(id, Cause::Forced)));
             }
         }
@@ -156,7 +179,8 @@ impl Work {
             self.parts.pop();
         }
         // That they are due was decided when they were first called.
-        let candidates = ids.into_iter().map(|id| Candidate::new(id, Cause::Forced));
+        let (cause, source) = (Cause::Forced, Source::Part);
+        let candidates = ids.into_iter().map(|id| Candidate { id, cause, source });
         Some(candidates.collect())
     }
 
@@ -230,7 +254,12 @@ impl Work {
         self.hand.drop_fill();
         self.filled = 0;
         self.fill = Some(Feed::new(0, end));
-        Backfill { next: 0, end, total, done: 0 }
+        Backfill {
+            next: 0,
+            end,
+            total,
+            done: 0,
+        }
     }
 
     /// Brings the cursors of a state up to date. Says whether that changed any, and whether the backfill is done.
@@ -248,7 +277,10 @@ impl Work {
             }
         }
         let after = (state.live, state.backfill.as_ref().map(|fill| fill.next));
-        Saved { moved: before != after, backfilled }
+        Saved {
+            moved: before != after,
+            backfilled,
+        }
     }
 }
 

@@ -1,0 +1,425 @@
+//! The one writer of the index: follows the journal, takes dispatchers' writes, and keeps the index good.
+//!
+//! It runs on a thread of its own, because sled blocks. It sees synced records only; after a crash it goes on from the
+//! sequence number in the index. Whatever goes wrong with the index ends the session; the next one opens it again or
+//! rebuilds it, while the journal goes on acknowledging.
+
+use std::{
+    num::NonZeroU32,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock,
+    journal::{Journal, Reader, Record},
+    metrics::Metrics,
+    store::{
+        Phase, Request, Store, Write, Writer,
+        apply::Changes,
+        codec::Meta,
+        index::{Index, IndexError},
+        open::{self, Opened, Progress},
+        retention::{Forgetting, HistorySweep},
+        snapshots::{Snapshots, free_bytes},
+        state_dir::{LastRun, StateDir, sync_folder},
+    },
+};
+
+/// Records of one batch.
+const RECORDS: usize = 256;
+/// Dispatchers' requests of one batch.
+const REQUESTS: usize = 1024;
+/// Nothing is applied while the file system has less than this left: sled does not survive a full disk. It is less
+/// than the journal's own reserve, so what was acknowledged still finds room.
+const RESERVE_BYTES: u64 = 4 << 20;
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How long a session that failed is let lie.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the store is to keep, and how.
+#[derive(Clone)]
+pub struct Options {
+    /// sled's cache, bytes.
+    pub cache_bytes: u64,
+    /// How long events are kept.
+    pub history: Duration,
+    /// How many events of one account are kept.
+    pub history_per_account: NonZeroU32,
+    /// Journal bytes since the last snapshot that ask for a new one.
+    pub journal_max: u64,
+    /// Where events are counted.
+    pub metrics: Metrics,
+    /// The name of an app, for the metrics.
+    pub app_name: Arc<dyn Fn(u64) -> String + Send + Sync>,
+}
+
+/// The applier's thread.
+pub struct Applier {
+    thread: thread::JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Applier {
+    /// Starts the thread. The store is unavailable until its phase is [`Phase::Ready`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn start(
+        dir: Arc<StateDir>,
+        last_run: LastRun,
+        journal: &Journal,
+        options: Options,
+    ) -> (Store, Self) {
+        let (sender, requests) = mpsc::unbounded_channel();
+        let store = Store::new(Writer::Thread(sender));
+        let stop = CancellationToken::new();
+        let synced = journal.synced();
+        store.0.applied.send_replace(*synced.borrow());
+        let snapshots = Snapshots::new(&dir, options.journal_max);
+        let mut worker = Worker {
+            dir,
+            last_run,
+            options,
+            store: store.clone(),
+            requests,
+            synced,
+            stop: stop.clone(),
+            runtime: Handle::current(),
+            snapshots,
+            carried: None,
+            forgetting: Forgetting::default(),
+            sweep: HistorySweep::default(),
+        };
+        let thread = thread::Builder::new()
+            .name("applier".into())
+            .spawn(move || worker.run())
+            .expect("the system starts a thread");
+        (store, Self { thread, stop })
+    }
+
+    /// Applies what is synced and written, closes the index and notes that all is well.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let joined = tokio::task::spawn_blocking(|| self.thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("the applier did not end well; the store is checked at the next start");
+        }
+    }
+}
+
+struct Worker {
+    dir: Arc<StateDir>,
+    last_run: LastRun,
+    options: Options,
+    store: Store,
+    requests: mpsc::UnboundedReceiver<Request>,
+    synced: watch::Receiver<u64>,
+    stop: CancellationToken,
+    runtime: Handle,
+    snapshots: Snapshots,
+    /// A request that ended a wait.
+    carried: Option<Request>,
+    forgetting: Forgetting,
+    sweep: HistorySweep,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        while let Err(error) = self.session() {
+            self.store.0.index.store(None);
+            tracing::error!(%error, "the store failed; it is opened anew");
+            self.store
+                .0
+                .phase
+                .send_replace(Phase::Failed { reason: error.0 });
+            let stopped = self.runtime.block_on(async {
+                tokio::time::timeout(PAUSE, self.stop.cancelled())
+                    .await
+                    .is_ok()
+            });
+            if stopped {
+                return;
+            }
+            // Whoever waits for these is told by the loss of the sender.
+            while self.requests.try_recv().is_ok() {}
+        }
+    }
+
+    /// Opens the index and follows the journal until told to stop.
+    fn session(&mut self) -> Result<(), IndexError> {
+        let phase = self.store.0.phase.clone();
+        let told = |progress| {
+            phase.send_replace(match progress {
+                Progress::Checking => Phase::Opening,
+                Progress::Rebuilding { entries } => Phase::Rebuilding { entries },
+            });
+        };
+        let Opened {
+            index,
+            meta,
+            set_aside,
+        } = open::open(&self.dir, self.options.cache_bytes, self.last_run, &told)?;
+        self.last_run = LastRun::Died;
+        if set_aside {
+            self.options.metrics.store_rebuilds.inc();
+        }
+        let index = Arc::new(index);
+        let reader = Reader::open(
+            &self.dir.journal(),
+            meta.applied,
+            self.options.metrics.clone(),
+        )
+        .map_err(|error| IndexError(format!("the journal cannot be read: {error}")))?;
+        let mut session = Session {
+            index,
+            meta,
+            reader,
+        };
+        self.store.0.index.store(Some(Arc::clone(&session.index)));
+        self.tell_applied(&session.meta, None);
+        self.replay(&mut session)?;
+        self.follow(&mut session)?;
+        self.close(session)
+    }
+
+    /// Catches up with what the journal held when the session began.
+    fn replay(&mut self, session: &mut Session) -> Result<(), IndexError> {
+        let end = *self.synced.borrow();
+        while !self.stop.is_cancelled() {
+            self.wait_for_space();
+            let records = session.read(end)?;
+            if records.is_empty() {
+                break;
+            }
+            self.apply(session, &records, Vec::new())?;
+            self.store.0.phase.send_replace(Phase::Replaying {
+                applied: session.meta.applied,
+                end,
+            });
+        }
+        self.store.0.phase.send_replace(Phase::Ready);
+        Ok(())
+    }
+
+    /// Until stopped, and then until nothing is left to apply.
+    fn follow(&mut self, session: &mut Session) -> Result<(), IndexError> {
+        let mut last_housekeeping = Instant::now();
+        loop {
+            let stopping = self.stop.is_cancelled();
+            let writes = self.take_requests(session)?;
+            let synced = *self.synced.borrow_and_update();
+            let records = session.read(synced)?;
+            let idle = records.is_empty() && writes.is_empty();
+            if !idle {
+                self.wait_for_space();
+                self.apply(session, &records, writes)?;
+            }
+            if last_housekeeping.elapsed() >= HOUSEKEEPING {
+                last_housekeeping = Instant::now();
+                self.keep_house(session)?;
+            }
+            if idle {
+                if stopping {
+                    return Ok(());
+                }
+                self.wait();
+            }
+        }
+    }
+
+    fn wait(&mut self) {
+        let Self {
+            runtime,
+            synced,
+            requests,
+            stop,
+            ..
+        } = self;
+        self.carried = runtime.block_on(async {
+            tokio::select! {
+                _ = synced.changed() => None,
+                request = requests.recv() => request,
+                () = stop.cancelled() => None,
+                () = tokio::time::sleep(HOUSEKEEPING) => None,
+            }
+        });
+    }
+
+    /// Writes that wait; everything else that was asked is done at once.
+    fn take_requests(
+        &mut self,
+        session: &Session,
+    ) -> Result<Vec<(Vec<Write>, oneshot::Sender<()>)>, IndexError> {
+        let mut writes = Vec::new();
+        while writes.len() < REQUESTS {
+            match self
+                .carried
+                .take()
+                .or_else(|| self.requests.try_recv().ok())
+            {
+                Some(Request::Write(write, done)) => writes.push((write, done)),
+                Some(Request::Backup(path, done)) => {
+                    Snapshots::back_up(
+                        Arc::clone(&session.index),
+                        session.meta.applied,
+                        path,
+                        done,
+                    );
+                }
+                Some(Request::Broken(error)) => return Err(error),
+                None => break,
+            }
+        }
+        Ok(writes)
+    }
+
+    /// One batch.
+    fn apply(
+        &mut self,
+        session: &mut Session,
+        records: &[Record],
+        writes: Vec<(Vec<Write>, oneshot::Sender<()>)>,
+    ) -> Result<(), IndexError> {
+        let index = Arc::clone(&session.index);
+        let mut changes = Changes::new(&**index, session.meta.clone());
+        for record in records {
+            changes.record(record, self.options.history_per_account)?;
+        }
+        for write in writes.iter().flat_map(|(writes, _)| writes) {
+            match write {
+                Write::Forget { name } => self.forgetting.begin(name),
+                Write::Target { name, .. } => self.forgetting.end(name),
+                Write::Delivery { .. } => {}
+            }
+            changes.write(write)?;
+        }
+        let changed = session.commit(changes, &self.options)?;
+        self.tell_applied(&session.meta, changed);
+        for (_, done) in writes {
+            // A dispatcher that has ended does not wait.
+            done.send(()).ok();
+        }
+        Ok(())
+    }
+
+    fn tell_applied(&self, meta: &Meta, changed: Option<u64>) {
+        self.store.0.applied.send_if_modified(|applied| {
+            let newer = meta.applied > *applied;
+            *applied = meta.applied.max(*applied);
+            newer
+        });
+        let lag = self.synced.borrow().saturating_sub(self.store.applied());
+        self.options
+            .metrics
+            .apply_lag_events
+            .set(i64::try_from(lag).unwrap_or(i64::MAX));
+        self.options
+            .metrics
+            .accounts
+            .set(i64::try_from(meta.accounts).unwrap_or(i64::MAX));
+        if let Some(seq) = changed {
+            self.store.0.changed.send_replace(seq);
+        }
+    }
+
+    fn keep_house(&mut self, session: &mut Session) -> Result<(), IndexError> {
+        let index = Arc::clone(&session.index);
+        let mut changes = Changes::new(&**index, session.meta.clone());
+        self.sweep
+            .round(&**index, &mut changes, clock::now(), self.options.history)?;
+        if !self.forgetting.is_empty() {
+            self.forgetting.round(&**index, &mut changes)?;
+        }
+        if changes.len() > 0 {
+            session.commit(changes, &self.options)?;
+        }
+        self.snapshots
+            .keep(&self.dir, &session.index, session.meta.applied);
+        let bytes = i64::try_from(self.dir.bytes()).unwrap_or(i64::MAX);
+        self.options.metrics.store_bytes.set(bytes);
+        Ok(())
+    }
+
+    fn wait_for_space(&self) {
+        let mut told = false;
+        while free_bytes(self.dir.root()).is_some_and(|free| free < RESERVE_BYTES)
+            && !self.stop.is_cancelled()
+        {
+            if !told {
+                told = true;
+                let path = self.dir.root().display();
+                tracing::error!(%path, "the disk is full: events wait in the journal until there is space");
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        if told {
+            tracing::info!("there is space again");
+        }
+    }
+
+    fn close(&mut self, session: Session) -> Result<(), IndexError> {
+        self.store.0.index.store(None);
+        self.snapshots.join(&self.dir);
+        let Session { index, .. } = session;
+        index.flush()?;
+        // Readers hold the index for the moment of a read only.
+        let last = (0..1000).find_map(|_| {
+            if Arc::strong_count(&index) == 1 {
+                return Some(());
+            }
+            thread::sleep(Duration::from_millis(5));
+            None
+        });
+        drop(index);
+        let synced = sync_folder(&self.dir.index());
+        if last.is_none() || synced.is_err() {
+            tracing::warn!(
+                ?synced,
+                "the index is not known to be on disk; it is checked at the next start"
+            );
+            return Ok(());
+        }
+        self.dir.end_run();
+        Ok(())
+    }
+}
+
+/// An open index, and the place in the journal.
+struct Session {
+    index: Arc<Box<dyn Index>>,
+    meta: Meta,
+    reader: Reader,
+}
+
+impl Session {
+    fn read(&mut self, until: u64) -> Result<Vec<Record>, IndexError> {
+        self.reader
+            .read(until, RECORDS)
+            .map_err(|error| IndexError(format!("the journal cannot be read: {error}")))
+    }
+
+    /// Applies a batch. Says which change is the newest.
+    fn commit(
+        &mut self,
+        mut changes: Changes<'_>,
+        options: &Options,
+    ) -> Result<Option<u64>, IndexError> {
+        for (app, result) in std::mem::take(&mut changes.results) {
+            options.metrics.event(&(options.app_name)(app), result);
+        }
+        let changed = changes.changed;
+        let (batch, meta) = changes.finish();
+        self.index.apply(batch)?;
+        self.meta = meta;
+        Ok(changed)
+    }
+}

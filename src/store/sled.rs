@@ -1,0 +1,116 @@
+//! sled behind [`Index`]. The only file that names sled.
+//!
+//! sled 0.34.7 panics on damaged files, at opening and at any later read; leaves a `*.generating` file when killed
+//! while it writes its snapshot, and cannot open beside one. So every call is guarded, and whatever goes wrong is an
+//! [`IndexError`]: the caller closes the index and opens or rebuilds it. One tree with key prefixes and one
+//! `apply_batch` per round is the layout that survived every simulated crash.
+#![expect(
+    clippy::disallowed_types,
+    reason = "this is the one file that names sled"
+)]
+
+use std::{
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use crate::store::index::{Batch, Index, IndexError, Visit};
+
+/// Bytes of a log segment: large segments cost less disk at the same load.
+const SEGMENT_BYTES: usize = 8 << 20;
+
+/// How often sled hands its buffers to the operating system by itself.
+const FLUSH_EVERY_MS: u64 = 100;
+
+pub(crate) struct SledIndex {
+    /// Keeps the tree open.
+    db: sled::Db,
+}
+
+impl SledIndex {
+    /// Opens or makes an index in a folder of its own.
+    pub(crate) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, IndexError> {
+        remove_unfinished_snapshots(folder).map_err(|error| IndexError(error.to_string()))?;
+        let db = guard(|| {
+            sled::Config::new()
+                .path(folder)
+                .cache_capacity(cache_bytes)
+                .segment_size(SEGMENT_BYTES)
+                .flush_every_ms(Some(FLUSH_EVERY_MS))
+                .open()
+        })?;
+        Ok(Self { db })
+    }
+}
+
+/// sled renames its snapshot into place when it is whole, and fails to open beside one that is not.
+fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "generating")
+        {
+            tracing::warn!(path = %path.display(), "removing a snapshot that sled did not finish");
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Turns sled's errors and panics into values.
+fn guard<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, IndexError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(IndexError(format!("sled: {error}"))),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(IndexError(format!("sled panicked: {text}")))
+        }
+    }
+}
+
+impl Index for SledIndex {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        Ok(guard(|| self.db.get(key))?.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
+        if from >= to {
+            return Ok(());
+        }
+        guard(|| {
+            for entry in self.db.range(from..to) {
+                let (key, value) = entry?;
+                if visit(&key, &value).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), IndexError> {
+        let mut changes = sled::Batch::default();
+        for (key, value) in batch {
+            match value {
+                Some(value) => changes.insert(key, value),
+                None => changes.remove(key),
+            }
+        }
+        guard(|| self.db.apply_batch(changes))
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
+        guard(|| self.db.flush()).map(drop)
+    }
+}

@@ -1,0 +1,145 @@
+//! When snapshots are taken, and what they make superfluous.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    clock::{self, Millis},
+    journal,
+    store::{index::Index, snapshot, state_dir::StateDir},
+};
+
+const DAY: Millis = 24 * 60 * 60 * 1000;
+/// After a snapshot that failed, the next is tried so much later.
+const PATIENCE: Millis = 60 * 1000;
+/// Snapshots kept; the journal is kept from the oldest of them on.
+const KEPT: usize = 2;
+
+/// Takes snapshots on a thread of their own.
+pub(crate) struct Snapshots {
+    journal_max: u64,
+    /// The newest one: sequence number, bytes.
+    newest: (u64, u64),
+    /// When the newest was taken, or the daemon started without one.
+    since: Millis,
+    not_before: Millis,
+    running: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Snapshots {
+    pub(crate) fn new(dir: &StateDir, journal_max: u64) -> Self {
+        let found = dir.snapshots().unwrap_or_default();
+        let newest = found
+            .first()
+            .map_or((0, 0), |(applied, path)| (*applied, bytes(path)));
+        Self {
+            journal_max,
+            newest,
+            since: clock::now(),
+            not_before: 0,
+            running: None,
+        }
+    }
+
+    /// Takes one if one is due: the journal since the last exceeds `journal_max` and that snapshot's own size, or a day
+    /// went by with changes.
+    pub(crate) fn keep(&mut self, dir: &Arc<StateDir>, index: &Arc<Box<dyn Index>>, applied: u64) {
+        if let Some(running) = self.running.take_if(|running| running.is_finished()) {
+            self.finish(dir, running);
+        }
+        let now = clock::now();
+        if self.running.is_some() || now < self.not_before || applied <= self.newest.0 {
+            return;
+        }
+        let journal_bytes = journal::bytes_since(&dir.journal(), self.newest.0);
+        if now < self.since + DAY && journal_bytes <= self.journal_max.max(self.newest.1) {
+            return;
+        }
+        let (index, path) = (Arc::clone(index), dir.snapshot(applied));
+        self.newest = (applied, 0);
+        self.since = now;
+        let write = move || snapshot::write(&**index, applied, &path);
+        match thread::Builder::new().name("snapshot".into()).spawn(write) {
+            Ok(running) => self.running = Some(running),
+            Err(error) => tracing::warn!(%error, "no thread for a snapshot"),
+        }
+    }
+
+    fn finish(&mut self, dir: &StateDir, running: JoinHandle<io::Result<()>>) {
+        let written = running
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+        let done = written.and_then(|()| {
+            self.newest.1 = bytes(&dir.snapshot(self.newest.0));
+            tracing::info!(
+                applied = self.newest.0,
+                bytes = self.newest.1,
+                "a snapshot is taken"
+            );
+            prune(dir)
+        });
+        if let Err(error) = done {
+            tracing::error!(%error, "a snapshot failed; the journal is kept and it is tried again");
+            let journal_max = self.journal_max;
+            *self = Self {
+                not_before: clock::now() + PATIENCE,
+                ..Self::new(dir, journal_max)
+            };
+        }
+    }
+
+    /// Waits for the one that is being taken.
+    pub(crate) fn join(&mut self, dir: &StateDir) {
+        if let Some(running) = self.running.take() {
+            self.finish(dir, running);
+        }
+    }
+
+    /// Writes a snapshot to a file of the operator's choice.
+    pub(crate) fn back_up(
+        index: Arc<Box<dyn Index>>,
+        applied: u64,
+        path: PathBuf,
+        done: oneshot::Sender<Result<(), String>>,
+    ) {
+        let write = move || {
+            let written = match fs::exists(&path) {
+                Ok(true) => Err(io::Error::from(io::ErrorKind::AlreadyExists)),
+                _ => snapshot::write(&**index, applied, &path),
+            };
+            // Whoever asked may have gone; the file is there.
+            done.send(written.map_err(|error| format!("{}: {error}", path.display())))
+                .ok();
+        };
+        // Without a thread, `done` is dropped, and the asker told.
+        drop(thread::Builder::new().name("backup".into()).spawn(write));
+    }
+}
+
+/// Removes snapshots but the newest, and the journal up to the oldest that stays.
+fn prune(dir: &StateDir) -> io::Result<()> {
+    let snapshots = dir.snapshots()?;
+    for (_, path) in snapshots.iter().skip(KEPT) {
+        fs::remove_file(path)?;
+    }
+    if let Some((applied, _)) = snapshots.get(KEPT - 1) {
+        journal::remove_before(&dir.journal(), *applied)?;
+    }
+    Ok(())
+}
+
+fn bytes(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// Bytes that a file system has left for us; `None` when it does not tell.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,246 @@
+//! The state directory: what lies where, who holds it, and whether the index in it can be trusted.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Read, Seek, Write as _},
+    path::{Path, PathBuf},
+};
+
+use crate::{clock, durable};
+
+/// A state directory that this process holds.
+pub struct StateDir {
+    root: PathBuf,
+    /// The lock is held as long as this is open.
+    _lock: File,
+}
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HoldError {
+    /// Another process has it: exit 75.
+    #[error(
+        "the state directory {} is held by {holder}; stop that process, or give this one another store.path",
+        path.display()
+    )]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// Who, as it says itself.
+        holder: String,
+    },
+    /// It cannot be made or locked.
+    #[error("the state directory {} cannot be used", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// How the last process that held the directory ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastRun {
+    /// It closed everything, or there was none.
+    Clean,
+    /// It died, but the kernel lived on, and with it what was written.
+    Died,
+    /// The kernel went down with it: what was not synced may be lost.
+    Rebooted,
+}
+
+impl StateDir {
+    /// Makes the directory where it is missing, and locks it.
+    ///
+    /// # Errors
+    /// When another process holds it, or it cannot be made or locked.
+    pub fn hold(root: &Path) -> Result<Self, HoldError> {
+        let io = |source| HoldError::Io {
+            path: root.to_owned(),
+            source,
+        };
+        for folder in [
+            root.to_owned(),
+            root.join("journal"),
+            root.join("snapshots"),
+        ] {
+            fs::create_dir_all(folder).map_err(io)?;
+        }
+        let path = root.join("lock");
+        let mut lock = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                lock.read_to_string(&mut holder).map_err(io)?;
+                return Err(HoldError::Held {
+                    path: root.to_owned(),
+                    holder: holder.trim().to_owned(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+        // Only informs a second process; a full disk must not keep the daemon from starting.
+        let note = format!("process {}\n", std::process::id());
+        if lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| lock.write_all(note.as_bytes()))
+            .is_err()
+        {
+            tracing::warn!(path = %root.display(), "cannot note the process id in the lock file");
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The journal's segments.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    pub(crate) fn snapshot(&self, applied: u64) -> PathBuf {
+        self.root
+            .join("snapshots")
+            .join(format!("{applied:020}.snapshot"))
+    }
+
+    /// The sequence numbers and paths of all snapshots, the newest first.
+    pub(crate) fn snapshots(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.root.join("snapshots"))? {
+            let path = entry?.path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(|name| name.strip_suffix(".snapshot"));
+            if let Some(applied) = name.and_then(|name| name.parse().ok()) {
+                found.push((applied, path));
+            }
+        }
+        found.sort_unstable_by(|left, right| right.cmp(left));
+        Ok(found)
+    }
+
+    /// sled's folder.
+    pub(crate) fn index(&self) -> PathBuf {
+        self.root.join("index")
+    }
+
+    /// Moves the index aside, and removes what was moved aside before: one copy is enough to look into, and disk is
+    /// bounded.
+    pub(crate) fn set_index_aside(&self) -> io::Result<PathBuf> {
+        for old in self.damaged()? {
+            fs::remove_dir_all(&old)?;
+        }
+        let aside = self.root.join(format!("damaged-{}", clock::now()));
+        fs::rename(self.index(), &aside)?;
+        durable::sync_parent(&aside)?;
+        Ok(aside)
+    }
+
+    /// What was set aside.
+    pub(crate) fn damaged(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("damaged-") {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Tells how the last run ended, and notes that this one began. Unless the last one ended cleanly on this boot of
+    /// the kernel or any other, sled's files are only as good as the page cache they were written to.
+    #[must_use]
+    pub fn begin_run(&self) -> LastRun {
+        let boot = boot_id();
+        let last = match fs::read_to_string(self.run_note()) {
+            Ok(note) => match note.trim().split_once(' ') {
+                Some((_, "clean")) => LastRun::Clean,
+                Some((then, _)) if boot.as_deref() == Some(then) => LastRun::Died,
+                _ => LastRun::Rebooted,
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.index().exists() => {
+                LastRun::Clean
+            }
+            Err(_) => LastRun::Rebooted,
+        };
+        self.note_run(boot.as_deref(), "running");
+        last
+    }
+
+    /// Notes that everything is closed and synced.
+    pub(crate) fn end_run(&self) {
+        self.note_run(boot_id().as_deref(), "clean");
+    }
+
+    fn run_note(&self) -> PathBuf {
+        self.root.join("boot")
+    }
+
+    fn note_run(&self, boot: Option<&str>, how: &str) {
+        let note = format!("{} {how}\n", boot.unwrap_or("unknown"));
+        let path = self.run_note();
+        if let Err(error) = durable::replace(&path, |file| file.write_all(note.as_bytes())) {
+            tracing::warn!(path = %path.display(), %error, "cannot note how this run stands");
+            // Without a note the index is rebuilt, which is safe; with a wrong one it would be trusted.
+            fs::remove_file(&path).ok();
+        }
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        folder_bytes(&self.root)
+    }
+}
+
+/// Syncs every file of a folder, and the folder.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folder(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(folder)?.sync_all()
+}
+
+fn folder_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    // A file that vanishes while we look has no bytes.
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+/// The kernel's id of this boot; `None` where `/proc/sys` is hidden.
+fn boot_id() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}

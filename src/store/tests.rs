@@ -1,0 +1,526 @@
+//! The store against a map, through batches, reopenings, snapshots taken under load, and damage.
+
+use std::{collections::BTreeMap, fs, num::NonZeroU32, ops::ControlFlow, path::Path, sync::Mutex};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::{
+    Change, Store, Write,
+    apply::Changes,
+    codec::Meta,
+    index::{Batch, Index, IndexError, MemoryIndex, Visit},
+    keys,
+    open::{self, verify},
+    records::{DeliveryState, Next, TargetState, Trouble},
+    sled::SledIndex,
+    snapshot::{self, Snapshot},
+    state_dir::{LastRun, StateDir},
+};
+use crate::{
+    event::{self, AccountId, Kind},
+    journal::{Entry, Record},
+    merge::Profile,
+};
+
+const CHANGED: &str = "OfficialAccount.CallbackAfterOfficialAccountInfoChanged";
+const DESTROYED: &str = "OfficialAccount.CallbackAfterOfficialAccountDestroyed";
+const CACHE: u64 = 16 << 20;
+
+pub(super) fn record(seq: u64, account: &str, time: u64, command: &str, name: &str) -> Record {
+    let body = json!({
+        "CallbackCommand": command, "Official_Account": account, "Name": name,
+        "EventTime": event::EARLIEST + time,
+    });
+    let entry = Entry {
+        received: event::EARLIEST + seq,
+        app: 7,
+        command: command.into(),
+        body: Bytes::from(body.to_string()),
+    };
+    Record { seq, entry }
+}
+
+fn id(account: &str) -> AccountId {
+    AccountId {
+        app: 7,
+        account: account.into(),
+    }
+}
+
+/// Few accounts, times and names, so that stale, repeated and unchanged events are common.
+fn any_records(count: usize) -> impl Strategy<Value = Vec<Record>> {
+    let one = (0..4_u8, 1..8_u64, prop::bool::weighted(0.15), 0..3_u8);
+    prop::collection::vec(one, 1..count).prop_map(|events| {
+        let records =
+            events
+                .into_iter()
+                .enumerate()
+                .map(|(index, (account, time, destroyed, name))| {
+                    let command = if destroyed { DESTROYED } else { CHANGED };
+                    record(
+                        index as u64 + 1,
+                        &format!("@a{account}"),
+                        time,
+                        command,
+                        &format!("n{name}"),
+                    )
+                });
+        records.collect()
+    })
+}
+
+fn apply(index: &dyn Index, meta: &mut Meta, records: &[Record]) {
+    let mut changes = Changes::new(index, meta.clone());
+    for record in records {
+        changes.record(record, NonZeroU32::MAX).unwrap();
+    }
+    let (batch, after) = changes.finish();
+    index.apply(batch).unwrap();
+    *meta = after;
+}
+
+/// What design §4 says of some records: per account the profile, the revision and the event that made it.
+fn model(records: &[Record]) -> BTreeMap<AccountId, (Profile, u64, u64)> {
+    let mut accounts: BTreeMap<AccountId, (Profile, u64, u64)> = BTreeMap::new();
+    for Record { seq, entry } in records {
+        let kind = Kind::of_command(&entry.command).unwrap();
+        let event = event::parse(entry.app, kind, &entry.command, &entry.body).unwrap();
+        let (profile, revision, changed) = accounts.entry(event.id.clone()).or_default();
+        let before = profile.clone();
+        profile.merge(&event);
+        if *revision == 0 || !profile.looks_like(&before) {
+            *revision += 1;
+            *changed = *seq;
+        }
+    }
+    accounts
+}
+
+fn dump(index: &dyn Index) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut entries = BTreeMap::new();
+    index
+        .scan(&[], &[u8::MAX], &mut |key, value| {
+            entries.insert(key.to_vec(), value.to_vec());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    entries
+}
+
+proptest! {
+    #[test]
+    fn accounts_and_changes_equal_the_model(records in any_records(40), cuts in prop::collection::vec(1..9_usize, 1..20)) {
+        let store = Store::in_memory();
+        let mut rest = &records[..];
+        for cut in cuts.iter().cycle() {
+            let (batch, after) = rest.split_at((*cut).min(rest.len()));
+            store.feed(batch);
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let expected = model(&records);
+        let stored = store.accounts(None, "", usize::MAX).unwrap();
+        let found = stored.into_iter().map(|(id, account)| {
+            (id, (account.profile, account.revision, account.changed_seq))
+        });
+        prop_assert_eq!(found.collect::<BTreeMap<_, _>>(), expected.clone());
+        let mut changes: Vec<_> =
+            expected.into_iter().map(|(id, (_, _, seq))| Change { seq, id }).collect();
+        changes.sort_by_key(|change| change.seq);
+        prop_assert_eq!(store.changes(0, u64::MAX, usize::MAX).unwrap(), changes);
+    }
+
+    #[test]
+    fn applying_twice_changes_nothing(records in any_records(30), from in any::<prop::sample::Index>()) {
+        let index = MemoryIndex::default();
+        let mut meta = Meta::default();
+        apply(&index, &mut meta, &records);
+        let once = dump(&index);
+        apply(&index, &mut meta, &records[from.index(records.len())..]);
+        prop_assert_eq!(dump(&index), once);
+        prop_assert_eq!(verify(&index, &meta), Ok(()));
+    }
+
+    /// The heart of `snapshot.rs`: a snapshot of a moving index, plus the journal from its number on, is the index.
+    #[test]
+    fn a_snapshot_of_a_moving_index_is_whole(records in any_records(60), before in any::<prop::sample::Index>()) {
+        let (first, later) = records.split_at(before.index(records.len()));
+        let inner = MemoryIndex::default();
+        let mut meta = Meta::default();
+        apply(&inner, &mut meta, first);
+        let applied = meta.applied;
+        let moving = Moving { inner, state: Mutex::new((meta, later.to_vec().into_iter())) };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot");
+        snapshot::write(&moving, applied, &path).unwrap();
+        moving.finish();
+
+        let restored = MemoryIndex::default();
+        let mut meta = Meta::default();
+        let mut snapshot = Snapshot::open(&path).unwrap();
+        loop {
+            let block = snapshot.next_block().unwrap();
+            if block.is_empty() {
+                break;
+            }
+            let mut changes = Changes::new(&restored, meta.clone());
+            for (key, value) in block {
+                changes.restore(key, value).unwrap();
+            }
+            let (batch, after) = changes.finish();
+            restored.apply(batch).unwrap();
+            meta = after;
+        }
+        let missing: Vec<_> = records.iter().filter(|record| record.seq > snapshot.applied).cloned().collect();
+        apply(&restored, &mut meta, &missing);
+        prop_assert_eq!(verify(&restored, &meta), Ok(()));
+        prop_assert_eq!(without_counts(&restored), without_counts(&moving.inner));
+    }
+}
+
+/// Everything but the index's own account of itself and the history counts, which may lag until pruning.
+fn without_counts(index: &dyn Index) -> BTreeMap<Vec<u8>, String> {
+    let entries = dump(index).into_iter().filter(|(key, _)| key != keys::META);
+    let entries = entries.map(|(key, value)| {
+        let text = if keys::Table::of(&key) == Some(keys::Table::Account) {
+            let mut account =
+                <super::records::Account as super::codec::Stored>::decode(&value).unwrap();
+            account.history = 0;
+            format!("{account:?}")
+        } else {
+            format!("{value:?}")
+        };
+        (key, text)
+    });
+    entries.collect()
+}
+
+/// An index that takes one more record in after every entry a scan visits.
+struct Moving {
+    inner: MemoryIndex,
+    state: Mutex<(Meta, std::vec::IntoIter<Record>)>,
+}
+
+impl Moving {
+    fn step(&self) {
+        let (meta, later) = &mut *self.state.lock().unwrap();
+        if let Some(record) = later.next() {
+            apply(&self.inner, meta, &[record]);
+        }
+    }
+
+    fn finish(&self) {
+        while self.state.lock().unwrap().1.len() > 0 {
+            self.step();
+        }
+    }
+}
+
+impl Index for Moving {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.inner.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
+        let mut next = from.to_vec();
+        loop {
+            let mut found = None;
+            self.inner.scan(&next, to, &mut |key, value| {
+                found = Some((key.to_vec(), value.to_vec()));
+                ControlFlow::Break(())
+            })?;
+            let Some((key, value)) = found else {
+                return Ok(());
+            };
+            if visit(&key, &value).is_break() {
+                return Ok(());
+            }
+            self.step();
+            next = key;
+            next.push(0);
+        }
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), IndexError> {
+        self.inner.apply(batch)
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn history_is_bounded_by_number_and_the_newest_stay() {
+    let index = MemoryIndex::default();
+    let mut meta = Meta::default();
+    for seq in 1..=50 {
+        let mut changes = Changes::new(&index, meta);
+        changes
+            .record(
+                &record(seq, "@a", seq, CHANGED, "n"),
+                NonZeroU32::new(5).unwrap(),
+            )
+            .unwrap();
+        let (batch, after) = changes.finish();
+        index.apply(batch).unwrap();
+        meta = after;
+    }
+    let prefix = keys::history_of(&id("@a"));
+    let mut times = Vec::new();
+    index
+        .scan(&prefix, &keys::after(prefix.clone()), &mut |key, _| {
+            times.push(keys::read_history(key).unwrap().1.time - event::EARLIEST);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(times, [46, 47, 48, 49, 50]);
+    assert_eq!(verify(&index, &meta), Ok(()));
+}
+
+#[test]
+fn names_that_begin_alike_keep_their_histories_apart() {
+    let store = Store::in_memory();
+    store.feed(&[
+        record(1, "@a", 1, CHANGED, "short"),
+        record(2, "@ab", 1, CHANGED, "long"),
+    ]);
+    assert_eq!(store.history(&id("@a"), 9).unwrap().len(), 1);
+    assert_eq!(store.history(&id("@ab"), 9).unwrap()[0].seq, 2);
+}
+
+fn waiting(at: u64) -> DeliveryState {
+    let trouble = Trouble {
+        since: 1,
+        attempts: 1,
+        revision: 1,
+        at: 1,
+        reason: "no".into(),
+        next: Next::Retry { at, fault: false },
+    };
+    DeliveryState {
+        trouble: Some(trouble),
+        ..DeliveryState::default()
+    }
+}
+
+#[test]
+fn retries_follow_the_deliveries() {
+    let store = Store::in_memory();
+    let delivery = |account: &str, state| Write::Delivery {
+        target: 1,
+        id: id(account),
+        state,
+    };
+    let _ = store.write(vec![
+        delivery("@late", waiting(20)),
+        delivery("@soon", waiting(10)),
+    ]);
+    assert_eq!(
+        store.retries(1, 9).unwrap(),
+        [(10, id("@soon")), (20, id("@late"))]
+    );
+    let _ = store.write(vec![
+        delivery("@soon", waiting(30)),
+        delivery("@late", DeliveryState::default()),
+    ]);
+    assert_eq!(store.retries(1, 9).unwrap(), [(30, id("@soon"))]);
+    assert_eq!(store.retries(2, 9).unwrap(), []);
+    assert_eq!(
+        store.deliveries(1, Some(&id("@late")), 9).unwrap(),
+        [(id("@soon"), waiting(30))]
+    );
+}
+
+#[test]
+fn targets_are_kept_by_name() {
+    let store = Store::in_memory();
+    let state = TargetState {
+        id: 3,
+        identity: "x".into(),
+        ..TargetState::default()
+    };
+    let _ = store.write(vec![Write::Target {
+        name: "crm".into(),
+        state: state.clone(),
+    }]);
+    assert_eq!(
+        store.targets().unwrap(),
+        BTreeMap::from([("crm".to_owned(), state)])
+    );
+}
+
+/// A state directory whose index holds some records, and a copy of what is in it.
+fn state_with(root: &Path, records: &[Record]) -> (StateDir, Meta) {
+    let dir = StateDir::hold(root).unwrap();
+    let index = SledIndex::open(&dir.index(), CACHE).unwrap();
+    let mut meta = Meta::default();
+    for batch in records.chunks(16) {
+        apply(&index, &mut meta, batch);
+    }
+    (dir, meta)
+}
+
+fn some_records(count: u64) -> Vec<Record> {
+    (1..=count)
+        .map(|seq| {
+            record(
+                seq,
+                &format!("@a{}", seq % 50),
+                seq,
+                CHANGED,
+                &format!("n{seq}"),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn sled_reopens_what_was_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, meta) = state_with(folder.path(), &some_records(300));
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    assert!(!opened.set_aside);
+    assert_eq!(opened.meta, meta);
+}
+
+#[test]
+fn an_unfinished_snapshot_of_sled_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, meta) = state_with(folder.path(), &some_records(300));
+    fs::write(
+        dir.index().join("snap.0000000000000FFF.generating"),
+        b"half",
+    )
+    .unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    assert!(!opened.set_aside);
+    assert_eq!(opened.meta, meta);
+}
+
+#[test]
+fn after_a_reboot_the_index_is_rebuilt_from_the_newest_good_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = some_records(300);
+    let (dir, meta) = state_with(folder.path(), &records);
+    {
+        let index = SledIndex::open(&dir.index(), CACHE).unwrap();
+        snapshot::write(&index, meta.applied, &dir.snapshot(meta.applied)).unwrap();
+    }
+    fs::write(dir.snapshot(meta.applied + 1), b"PSSNAP1\nnot a snapshot").unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Rebooted, &|_| ()).unwrap();
+    assert!(opened.set_aside);
+    assert_eq!(opened.meta, meta);
+    assert_eq!(verify(&*opened.index, &opened.meta), Ok(()));
+}
+
+#[test]
+fn a_rebuild_that_was_killed_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, _) = state_with(folder.path(), &some_records(20));
+    {
+        let index = SledIndex::open(&dir.index(), CACHE).unwrap();
+        index
+            .apply(Batch::from([(keys::META.to_vec(), None)]))
+            .unwrap();
+    }
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    assert!(!opened.set_aside);
+    assert_eq!(opened.meta, Meta::default());
+}
+
+#[test]
+fn a_second_process_is_told_who_holds_the_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let _held = StateDir::hold(folder.path()).unwrap();
+    let error = StateDir::hold(folder.path()).err().unwrap().to_string();
+    assert!(
+        error.contains(&format!("process {}", std::process::id())),
+        "{error}"
+    );
+}
+
+/// Every file of the index, damaged in some way: the index opens with all entries, or is set aside. Never is
+/// something missing.
+#[test]
+fn no_damage_to_the_index_goes_unnoticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, meta) = state_with(folder.path(), &some_records(400));
+    let good = folder.path().join("good");
+    copy(&dir.index(), &good);
+    let mut random = fastrand::Rng::with_seed(7);
+    let rounds: usize =
+        std::env::var("PROFILESYNC_DAMAGE_ROUNDS").map_or(40, |text| text.parse().unwrap());
+    let mut set_aside = 0;
+    for round in 0..rounds {
+        fs::remove_dir_all(dir.index()).unwrap();
+        copy(&good, &dir.index());
+        let what = damage(&dir.index(), &mut random);
+        let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+        set_aside += usize::from(opened.set_aside);
+        // Rebuilt from nothing, or all there.
+        assert!(
+            opened.meta == meta
+                || opened.meta == Meta::default()
+                || opened.meta.applied < meta.applied,
+            "round {round}: {what}: {:?}",
+            opened.meta
+        );
+        assert_eq!(
+            verify(&*opened.index, &opened.meta),
+            Ok(()),
+            "round {round}: {what}"
+        );
+    }
+    assert!(set_aside > 0, "no damage was noticed at all");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found)
+        } else {
+            found.push(path)
+        }
+    }
+}
+
+fn damage(folder: &Path, random: &mut fastrand::Rng) -> String {
+    let mut found = Vec::new();
+    files(folder, &mut found);
+    let path = &found[random.usize(..found.len())];
+    let mut bytes = fs::read(path).unwrap();
+    let what = random.u8(..4);
+    let at = random.usize(..bytes.len().max(1));
+    match what {
+        0 => fs::remove_file(path).unwrap(),
+        1 => bytes.truncate(at),
+        2 if !bytes.is_empty() => bytes[at] ^= 1 << random.u8(..8),
+        _ => {
+            let end = (at + 512).min(bytes.len());
+            bytes[at..end].fill(0);
+        }
+    }
+    if what != 0 {
+        fs::write(path, bytes).unwrap();
+    }
+    format!("{what} at {at} of {}", path.display())
+}
