@@ -37,7 +37,7 @@ use tokio::{
     task::JoinHandle,
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     event::AccountId,
@@ -205,7 +205,7 @@ impl Dispatchers {
         let stop = self.stop.child_token();
         let predecessor = old.map(|old| {
             old.stop.cancel();
-            old.task
+            AbortOnDropHandle::new(old.task)
         });
         let task = run(
             self.shared.clone(),
@@ -338,7 +338,7 @@ impl Drop for Dispatchers {
 async fn run(
     shared: Shared,
     target: Arc<OpenedTarget>,
-    predecessor: Option<JoinHandle<()>>,
+    predecessor: Option<AbortOnDropHandle<()>>,
     (stop, mut commands, board): (CancellationToken, mpsc::Receiver<Command>, Board),
 ) {
     if let Some(predecessor) = predecessor {

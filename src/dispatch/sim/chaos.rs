@@ -15,6 +15,7 @@ use crate::{dispatch::Action, event::Kind, store::records::Next};
 
 const SEEDS: u64 = 400;
 const STEPS: u32 = 60;
+const TIMEOUT: Duration = Duration::from_secs(2);
 const ACCOUNTS: u32 = 12;
 
 /// How the target feels.
@@ -97,7 +98,7 @@ impl Chaos {
         let mut options = options();
         options.concurrency = fastrand::usize(1..5).try_into().unwrap();
         options.breaker.failures = fastrand::u32(1..8).try_into().unwrap();
-        options.timeout = Duration::from_secs(2);
+        options.timeout = TIMEOUT;
         let mut world = World::new(options);
         world.ledger.set_latency(delay(30));
         world.receiver.set_limits(Limits {
@@ -167,7 +168,7 @@ impl Chaos {
         self.world.ledger.lose(fastrand::usize(0..6));
         // The calls that died with it are noticed.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        self.world.receiver.forget_told();
+        self.world.receiver.forget_told(Duration::ZERO);
         self.world.start();
     }
 
@@ -175,14 +176,14 @@ impl Chaos {
         self.world.ledger.close();
         self.world.ledger.lose(fastrand::usize(0..6));
         tokio::time::sleep(delay(3_000)).await;
-        self.world.receiver.forget_told();
         self.world.ledger.open();
+        self.world.receiver.forget_told(TIMEOUT);
     }
 
     fn reload(&mut self) {
         if one_in(2) {
             self.world.identity = fastrand::u32(..).to_string();
-            self.world.receiver.forget_told();
+            self.world.receiver.forget_told(TIMEOUT);
         }
         self.world.dispatchers().reload(self.world.targets());
     }
@@ -202,7 +203,7 @@ impl Chaos {
         ];
         let action = fastrand::choice(actions).unwrap();
         if action == Action::Backfill {
-            self.world.receiver.forget_told();
+            self.world.receiver.forget_told(TIMEOUT);
         }
         // Refused orders are part of it.
         let _ = self.world.dispatchers().act("crm", action).await;

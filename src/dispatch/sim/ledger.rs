@@ -180,7 +180,16 @@ impl Ledger for Flaky {
                 return;
             }
             let undo = Self::undo(&store, &writes);
-            inner.undo.push_back(undo);
+            // A target must not be lost altogether: it would be new again, and a new target is not told of
+            // accounts that are gone.
+            if undo
+                .iter()
+                .any(|write| matches!(write, Write::Forget { .. }))
+            {
+                inner.undo.clear();
+            } else {
+                inner.undo.push_back(undo);
+            }
             if inner.undo.len() > UNDO {
                 inner.undo.pop_front();
             }

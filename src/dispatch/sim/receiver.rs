@@ -115,6 +115,8 @@ pub(super) struct Inner {
     pub(super) refused: BTreeSet<(String, u64)>,
     /// What the dispatcher must not repeat: it has been told that it was delivered.
     pub(super) told: BTreeMap<String, u64>,
+    /// Until then, nothing is told.
+    lenient: Option<Instant>,
     newest: BTreeMap<String, u64>,
     active: BTreeSet<String>,
     /// Promises broken. A panic would be taken for one of the target's own.
@@ -157,9 +159,11 @@ impl Receiver {
         assert!(inner.broken.is_empty(), "{:#?}", inner.broken);
     }
 
-    /// What was delivered may come again: it was lost, or asked for.
-    pub(super) fn forget_told(&self) {
-        self.inner().told.clear();
+    /// What was delivered may come again: it was lost, or asked for. So may what is under way.
+    pub(super) fn forget_told(&self, under_way: Duration) {
+        let mut inner = self.inner();
+        inner.told.clear();
+        inner.lenient = Some(Instant::now() + under_way);
     }
 
     /// How many times an account came.
@@ -247,6 +251,20 @@ impl Inner {
     }
 }
 
+impl Inner {
+    fn tell(&mut self, documents: &[Document], outcomes: &[Outcome]) {
+        if self.lenient.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        for (document, outcome) in documents.iter().zip(outcomes) {
+            if matches!(outcome, Outcome::Delivered { .. }) {
+                self.told
+                    .insert(document.account.clone(), document.revision);
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Target for Receiver {
     async fn deliver(&self, batch: &[Delivery]) -> Answer {
@@ -274,13 +292,7 @@ impl Target for Receiver {
             self.inner().take(document, outcome);
         }
         tokio::time::sleep(reaction.back).await;
-        for (document, outcome) in documents.iter().zip(&outcomes) {
-            if matches!(outcome, Outcome::Delivered { .. }) {
-                self.inner()
-                    .told
-                    .insert(document.account.clone(), document.revision);
-            }
-        }
+        self.inner().tell(&documents, &outcomes);
         answer
     }
 

@@ -422,7 +422,7 @@ async fn a_changed_target_gets_everything_anew_and_no_destroy_is_lost() {
     until(MINUTE, || world.delivery(&id(4)).trouble.is_some()).await;
     world.stop().await;
     world.event("5", Kind::Destroyed);
-    world.receiver.forget_told();
+    world.receiver.forget_told(Duration::ZERO);
     world.receiver.behave(|_| Reaction::ok());
     let before = world.receiver.total();
     world.identity = "second".into();
@@ -456,7 +456,7 @@ async fn operators_pause_resume_and_backfill() {
     until(millis(5), || world.receiver.holds("1") == Some(2)).await;
     world.settle(MINUTE).await;
     let before = world.receiver.total();
-    world.receiver.forget_told();
+    world.receiver.forget_told(Duration::ZERO);
     assert_eq!(
         world.act(Action::Backfill).await,
         "crm gets 10 accounts anew"
@@ -619,7 +619,7 @@ async fn it_goes_on_when_the_store_comes_back() {
         assert_eq!(world.status().state, "waiting");
         let refused = world.dispatchers().act("crm", Action::Pause).await;
         assert!(matches!(refused, Err(ActError::Unavailable(_))));
-        world.receiver.forget_told();
+        world.receiver.forget_told(Duration::ZERO);
         world.ledger.open();
         world.settle(MINUTE).await;
     }
