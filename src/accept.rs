@@ -34,6 +34,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use warp::{Filter, Reply};
 
+use crate::seldom::Seldom;
 use connection::Site;
 use tls::Tls;
 
@@ -95,9 +96,6 @@ impl Limits {
 /// How long accepting rests after an error that will not go away by itself, such as no free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often at most the log says that the connection limit is reached.
-const FULL_NOTICE_INTERVAL: Duration = Duration::from_secs(10);
-
 /// Answers what the sockets bring by `routes` until `stop`, then what is in hand: a request whose first byte has
 /// arrived is answered, with `Connection: close`, unless `grace` is over. Returns how many connections had to be
 /// cut off. `limits` is asked again for every connection, so that a reload takes effect.
@@ -117,6 +115,7 @@ where
         limits,
         open: Arc::default(),
         grace,
+        seldom: Seldom::default(),
     };
     let cut_off = join_all(sockets.into_iter().map(|socket| door.serve(socket))).await;
     cut_off.into_iter().sum()
@@ -128,6 +127,7 @@ struct Door<F, L> {
     limits: L,
     open: Arc<AtomicUsize>,
     grace: Duration,
+    seldom: Seldom,
 }
 
 impl<F, L> Door<F, L>
@@ -137,7 +137,6 @@ where
 {
     async fn serve(&self, socket: Socket) -> usize {
         let mut connections = JoinSet::new();
-        let mut full_since: Option<Instant> = None;
         loop {
             let accepted = select! {
                 biased;
@@ -151,7 +150,7 @@ where
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    pause_after(&error).await;
+                    self.pause_after(&error).await;
                     continue;
                 }
             };
@@ -162,16 +161,31 @@ where
                     let _slot = slot;
                     site.serve(stream, peer, limits).await;
                 });
-            } else if full_since.is_none_or(|since| since.elapsed() > FULL_NOTICE_INTERVAL) {
-                full_since = Some(Instant::now());
+            } else if let Some(left_out) = self.seldom.left_out("full") {
+                let max_connections = limits.max_connections;
                 tracing::warn!(
-                    max_connections = limits.max_connections,
-                    "connection limit reached, closing new connections"
+                    max_connections,
+                    left_out,
+                    "connection limit reached, new connections are closed"
                 );
             }
         }
         drop(socket);
         self.finish(connections).await
+    }
+
+    /// Errors of one connection that was gone before it was accepted concern nobody else.
+    async fn pause_after(&self, error: &io::Error) {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+        ) {
+            return;
+        }
+        if let Some(left_out) = self.seldom.left_out("accept") {
+            tracing::error!(%error, left_out, "cannot accept connections, trying again");
+        }
+        sleep(ACCEPT_PAUSE).await;
     }
 
     /// Waits for connections that are still answering, and aborts those that outlast the grace period.
@@ -184,18 +198,6 @@ where
         connections.shutdown().await;
         cut_off
     }
-}
-
-/// Errors of one connection that was gone before it was accepted concern nobody else.
-async fn pause_after(error: &io::Error) {
-    if matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-    ) {
-        return;
-    }
-    tracing::error!(%error, "cannot accept connections, trying again");
-    sleep(ACCEPT_PAUSE).await;
 }
 
 fn report(ended: Result<(), JoinError>) {

@@ -27,6 +27,9 @@ use crate::{
     logging::{self, LogFormat},
 };
 
+/// The heading of the options that every command has.
+const COMMON: &str = "Common options";
+
 const EXAMPLES: &str = "\
 Examples:
   profilesync init .                                   write a starter configuration here
@@ -38,13 +41,15 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage, 69 the daemon does not answer, 75 try again later,
 78 the configuration is wrong";
 
+// clap takes `{n}` for a line break; a style code inside hides it from clap and from readers.
 const SEND_EXAMPLES: &str = "\
 Examples:
   profilesync send --account '@TOA#_test' --name 'New name'
   profilesync send --account '@TOA#_test' --event destroyed
   profilesync send --app production --file event.json
-  profilesync send --account '@TOA#_{n}' --name 'No. {n}' --count 10000 --concurrency 64 --rate 500/s
-  profilesync send --url https://hooks.example.com/ --app 1400000000 --token-file token --account '@TOA#_test'";
+  profilesync send --account '@TOA#_{\x1b[0mn}' --name 'No. {\x1b[0mn}' --count 1000 --rate 50/s
+  profilesync send --url https://hooks.example.com/ --app 1400000000 --token-file token \\
+    --account '@TOA#_test'";
 
 const TARGETS_EXAMPLES: &str = "\
 Examples:
@@ -76,20 +81,15 @@ struct Cli {
         global = true,
         value_name = "FILE",
         env = "PROFILESYNC_CONFIG",
-        default_value = "/etc/profilesync/profilesync.toml"
+        default_value = "/etc/profilesync/profilesync.toml",
+        help_heading = COMMON
     )]
     config: PathBuf,
     /// How the log on standard error looks
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t
-    )]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t, help_heading = COMMON)]
     log: LogFormat,
-    /// What is logged: a level (error, warn, info, debug, trace), or directives as module=level [default: info for run, warn for others]
-    #[arg(long, global = true, value_name = "FILTER", env = "PROFILESYNC_LOG")]
+    /// A level, or directives as module=level [default: info for run, warn for others]
+    #[arg(long, global = true, value_name = "FILTER", env = "PROFILESYNC_LOG", help_heading = COMMON)]
     log_level: Option<String>,
     #[command(subcommand)]
     command: Command,
@@ -167,7 +167,7 @@ enum Command {
 #[derive(Args, Debug)]
 struct DaemonArgs {
     /// The daemon's admin socket [default: admin.socket of the configuration, else /run/profilesync/admin.sock]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = COMMON)]
     socket: Option<PathBuf>,
 }
 

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     admin::Problem,
     config::peek::peek,
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, root},
 };
 
 /// Where the daemon's socket is unless something else is configured.
@@ -171,7 +171,7 @@ impl From<ClientError> for Failure {
                 let help = unreachable_help(io_kind(&cause));
                 let message = format!("the daemon does not answer on {}", socket.display());
                 Self::new(Exit::Unreachable, message)
-                    .because(cause)
+                    .because(root(&cause).to_string())
                     .help(help)
             }
             other => Self::new(Exit::Failed, other.to_string()),
@@ -192,14 +192,7 @@ fn unreachable_help(kind: Option<io::ErrorKind>) -> &'static str {
 }
 
 fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
-        }
-        cause = error.source();
-    }
-    None
+    root(error).downcast_ref().map(io::Error::kind)
 }
 
 /// A part of a path, encoded.

@@ -13,7 +13,10 @@ pub mod targets;
 
 use std::io::{self, Write as _};
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    table::harmless_json,
+};
 
 /// Prints to standard output. A reader that went away (`| head`) is no failure.
 ///
@@ -37,10 +40,10 @@ fn printed(result: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// Prints the JSON of the admin API as it is.
+/// Prints the JSON of the admin API.
 ///
 /// # Errors
 /// When standard output cannot be written.
 fn print_json(text: &str) -> Result<(), Failure> {
-    print(&format!("{}\n", text.trim_end()))
+    print(&format!("{}\n", harmless_json(text)))
 }

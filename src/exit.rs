@@ -90,6 +90,15 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// The cause behind all others.
+#[must_use]
+pub fn root<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;

@@ -2,12 +2,11 @@
 //!
 //! It answers OK for a profile event only once the journal has synced it; what becomes of the event then is not
 //! its concern. Design §3 has the table of answers. A request goes through `peer`, `query`, `sign` and
-//! `event::parse`; `answer` holds what it is told, `forward` the way of other commands, `notice` what the log
-//! is spared.
+//! `event::parse`; `answer` holds what it is told, `forward` the way of other commands.
 
 mod answer;
 mod forward;
-mod notice;
+mod names;
 mod peer;
 mod query;
 mod rules;
@@ -33,9 +32,10 @@ use crate::{
     event::{self, Event, Field, Kind, Malformed},
     journal::{Entry, Journal},
     metrics::{EventResult, Metrics},
+    seldom::Seldom,
 };
 use answer::Refusal;
-use notice::{Names, Seldom};
+use names::Names;
 use query::{Given, Query};
 use rules::Rules;
 
@@ -58,9 +58,7 @@ pub struct Ingest {
     lag: Lag,
     max_lag: u64,
     metrics: Metrics,
-    refusals: Seldom,
-    skews: Seldom,
-    forwards: Seldom,
+    seldom: Seldom,
     names: Names,
 }
 
@@ -85,9 +83,7 @@ impl Ingest {
             lag,
             max_lag: config.store.max_lag,
             metrics,
-            refusals: Seldom::default(),
-            skews: Seldom::default(),
-            forwards: Seldom::default(),
+            seldom: Seldom::default(),
             names: Names::default(),
         }
     }
@@ -147,7 +143,7 @@ impl Ingest {
         let reason = refusal.reason();
         self.metrics.refuse(reason);
         self.metrics.event(app, EventResult::Refused);
-        if let Some(left_out) = self.refusals.left_out(reason) {
+        if let Some(left_out) = self.seldom.left_out(reason) {
             let peer = request.peer.address;
             let error = refusal as &dyn std::error::Error;
             tracing::warn!(error, reason, app, ?peer, left_out, "request refused");
@@ -196,7 +192,7 @@ impl Ingest {
             return Err(Refusal::Future);
         }
         if ahead > SKEW_NOTICE
-            && let Some(left_out) = self.skews.left_out("event_time")
+            && let Some(left_out) = self.seldom.left_out("skew")
         {
             tracing::warn!(
                 app = app.name,
@@ -286,9 +282,9 @@ impl Ingest {
         match forward.send(&request.query, body.clone(), deadline).await {
             Ok(answer) => Ok(answer::json(StatusCode::OK, answer)),
             Err(error) => {
-                if let Some(left_out) = self.forwards.left_out("forward") {
+                if let Some(left_out) = self.seldom.left_out("forward") {
                     let error = &error as &dyn std::error::Error;
-                    let app = &app.name;
+                    let (app, command) = (&app.name, names::shortened(command));
                     tracing::warn!(error, app, ?command, left_out, "forwarding failed");
                 }
                 Ok(answer::ok())

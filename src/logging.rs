@@ -18,17 +18,18 @@ use tracing_subscriber::{
 
 use crate::exit::{Exit, Failure};
 
-/// How the log looks.
+/// How the log looks. Comments of the variants are no documentation: the help would show them at length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "see above")]
 pub enum LogFormat {
-    /// As journal when systemd's journal reads it, else as text
+    // `Journal` when systemd's journal reads it, else `Text`.
     #[default]
     Auto,
-    /// Lines for people, with the time; coloured on a terminal
+    // Lines for people, with the time; coloured on a terminal.
     Text,
-    /// Lines for journald: priority as <N>, no time, as the journal has its own
+    // Lines for journald, without the time, as the journal has its own.
     Journal,
-    /// One JSON object per line
+    // One JSON object per line.
     Json,
 }
 
@@ -46,7 +47,8 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_writer(stderr);
     match format {
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        // Events have a field `target` of their own; a second one would make the object ambiguous.
+        LogFormat::Json => log.json().flatten_event(true).with_target(false).init(),
         LogFormat::Journal => log.event_format(JournalLines).init(),
         LogFormat::Auto if journal_reads_stderr() => log.event_format(JournalLines).init(),
         LogFormat::Auto | LogFormat::Text => {

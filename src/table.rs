@@ -155,13 +155,32 @@ fn push(line: &mut String, cell: &Cell, width: usize, style: &str) {
 pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
-        if char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if is_harmful(char) {
             out.extend(char.escape_default());
         } else {
             out.push(char);
         }
     }
     out
+}
+
+/// JSON that means the same and is harmless: such characters stand in its strings only, as `\u009b`.
+#[must_use]
+pub fn harmless_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for char in json.chars() {
+        if is_harmful(char) && char != '\n' {
+            write!(out, "\\u{:04x}", u32::from(char)).expect("writing into a string does not fail");
+        } else {
+            out.push(char);
+        }
+    }
+    out
+}
+
+/// Control characters, line separators, and what changes the direction of text.
+fn is_harmful(char: char) -> bool {
+    char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A length of time in its two largest units: `2h 3m`.
@@ -226,6 +245,18 @@ mod tests {
         assert_eq!(
             harmless("a\x1b[2Jb\u{9b}c\nd\u{202e}e"),
             "a\\u{1b}[2Jb\\u{9b}c\\nd\\u{202e}e"
+        );
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let value = serde_json::json!({"name": "a\u{9b}\u{202e}\n公"});
+        let json = value.to_string() + "\n";
+        let harmless = harmless_json(&json);
+        assert_eq!(harmless, "{\"name\":\"a\\u009b\\u202e\\n公\"}\n");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&harmless).unwrap(),
+            value
         );
     }
 

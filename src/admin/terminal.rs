@@ -50,3 +50,55 @@ fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        admin::view::{AppStatus, EventCounts, Readiness},
+        status::TargetStatus,
+    };
+
+    #[test]
+    fn line_as_text() {
+        let target = |name: &str, state: &str, due| TargetStatus {
+            name: name.into(),
+            state: state.into(),
+            due,
+            ..TargetStatus::default()
+        };
+        let status = Status {
+            version: String::new(),
+            started: 0,
+            now: 0,
+            readiness: Readiness {
+                ready: true,
+                journal: "ok".into(),
+                store: "ready".into(),
+                progress: None,
+                store_error: None,
+                listener: "ok".into(),
+            },
+            listener: None,
+            accounts: 1,
+            apply_lag: 0,
+            apps: vec![AppStatus {
+                name: "production".into(),
+                sdk_app_id: 1,
+                signed: true,
+                events: EventCounts {
+                    recorded: 10,
+                    duplicate: 2,
+                    refused: 5,
+                    ..EventCounts::default()
+                },
+            }],
+            refused_without_app: 0,
+            targets: vec![target("crm", "open", 3), target("export", "ok", 1)],
+        };
+        assert_eq!(
+            line(&status),
+            "12 events, crm: open, export: ok, 1 account, 4 due"
+        );
+    }
+}

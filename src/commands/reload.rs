@@ -1,15 +1,29 @@
 //! `profilesync reload`
 
+use reqwest::StatusCode;
+
 use super::print;
-use crate::{admin::view::ReloadReport, client::Client, exit::Failure};
+use crate::{
+    admin::view::ReloadReport,
+    client::{Client, ClientError},
+    exit::{Exit, Failure},
+};
 
 /// Makes the daemon read its configuration again.
 ///
 /// # Errors
 /// When it does not answer, or the files are wrong: then nothing has changed.
 pub async fn run(client: &Client) -> Result<(), Failure> {
-    let report: ReloadReport = client.post("/v1/reload", &()).await?;
-    print(&text(&report))
+    match client.post("/v1/reload", &()).await {
+        Ok(report) => print(&text(&report)),
+        Err(ClientError::Refused(problem))
+            if problem.status == StatusCode::UNPROCESSABLE_ENTITY =>
+        {
+            Err(Failure::new(Exit::Config, problem.detail)
+                .help("the daemon goes on with the configuration it has"))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn text(report: &ReloadReport) -> String {

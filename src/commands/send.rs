@@ -26,7 +26,7 @@ use super::print;
 use crate::{
     clock::{self, Millis},
     event::{COMMANDS, Kind},
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, root},
     table::harmless,
 };
 
@@ -56,8 +56,13 @@ pub struct SendArgs {
     insecure: bool,
     #[command(flatten)]
     event: EventArgs,
-    /// Send so many events; {n} in a value becomes the event's number
-    #[arg(long, value_name = "N", default_value = "1")]
+    /// How many events
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1",
+        help = "Send so many events; {\x1b[0mn} in a value becomes the event's number"
+    )]
     count: NonZeroU64,
     /// At most so many per second, as 50 or 50/s [default: as fast as they are answered]
     #[arg(long, value_name = "N/s", value_parser = parse_rate)]
@@ -107,12 +112,9 @@ struct EventArgs {
 /// The lifecycle events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum EventKind {
-    /// Its profile was changed
     #[default]
     Changed,
-    /// It was created
     Created,
-    /// It was destroyed
     Destroyed,
 }
 
@@ -133,7 +135,7 @@ async fn one(endpoint: &Endpoint, events: &Events) -> Result<(), Failure> {
     let answer = send(endpoint, events, 1).await.map_err(|error| {
         let message = format!("no answer from {}", endpoint.url);
         Failure::new(Exit::Unreachable, message)
-            .because(error.without_url())
+            .because(root(&error).to_string())
             .help("is the daemon running? say where it listens with --url or -c FILE")
     })?;
     print(&format!(
@@ -153,7 +155,8 @@ async fn many(endpoint: Endpoint, events: Events, args: &SendArgs) -> Result<(),
     let volley = Arc::new(Volley {
         endpoint,
         events,
-        left: AtomicU64::new(count),
+        count,
+        sent: AtomicU64::new(0),
         pace: args
             .rate
             .map(|rate| Mutex::new(interval(Duration::from_secs_f64(1.0 / rate)))),
@@ -180,15 +183,19 @@ async fn many(endpoint: Endpoint, events: Events, args: &SendArgs) -> Result<(),
 struct Volley {
     endpoint: Endpoint,
     events: Events,
-    left: AtomicU64,
+    count: u64,
+    sent: AtomicU64,
     pace: Option<Mutex<Interval>>,
 }
 
 impl Volley {
     async fn work(self: Arc<Self>) -> Tally {
         let mut tally = Tally::default();
-        let take = |left: u64| left.checked_sub(1);
-        while let Ok(n) = self.left.fetch_update(Relaxed, Relaxed, take) {
+        loop {
+            let n = self.sent.fetch_add(1, Relaxed) + 1;
+            if n > self.count {
+                return tally;
+            }
             if let Some(pace) = &self.pace {
                 pace.lock().await.tick().await;
             }
@@ -196,7 +203,6 @@ impl Volley {
             let answer = send(&self.endpoint, &self.events, n).await;
             tally.add(answer, asked.elapsed());
         }
-        tally
     }
 }
 
@@ -336,7 +342,7 @@ impl Tally {
                 self.times.push(took);
                 format!("{} {}", answer.status.as_u16(), harmless(&answer.text))
             }
-            Err(error) => crate::exit::chain(&error.without_url()),
+            Err(error) => root(&error).to_string(),
         };
         self.bad += 1;
         self.shown.push(reason);

@@ -14,7 +14,7 @@ use crate::{
     clock::Millis,
     exit::Failure,
     status::TargetStatus,
-    table::{Cell, Colour, Table, ago, coloured, duration, harmless},
+    table::{Cell, Colour, Table, ago, coloured, duration, harmless, harmless_json},
 };
 
 /// How it is called.
@@ -54,7 +54,7 @@ pub async fn run(client: &Client, args: &StatusArgs) -> Result<(), Failure> {
 
 async fn look(client: &Client, args: &StatusArgs) -> Result<String, ClientError> {
     if args.json {
-        return Ok(client.text("/v1/status").await? + "\n");
+        return Ok(harmless_json(&client.text("/v1/status").await?) + "\n");
     }
     Ok(text(&client.get("/v1/status").await?, coloured()))
 }

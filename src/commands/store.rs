@@ -169,19 +169,22 @@ async fn backup(client: &Client, state: &Path, file: &Path) -> Result<(), Failur
 
 impl From<OfflineError> for Failure {
     fn from(error: OfflineError) -> Self {
-        let (exit, help) = match &error {
-            OfflineError::Hold(HoldError::Held { .. }) => (Exit::TryAgain, None),
-            OfflineError::NoState(_) => (
-                Exit::Failed,
-                Some("say which with --state-dir DIR, or -c FILE"),
-            ),
-            _ => (Exit::Failed, None),
-        };
-        let failure = Self::new(exit, chain(&error));
-        match help {
-            Some(help) => failure.help(help),
-            None => failure,
+        match error {
+            OfflineError::Hold(error) => error.into(),
+            OfflineError::NoState(_) => Self::new(Exit::Failed, error.to_string())
+                .help("say which with --state-dir DIR, or -c FILE"),
+            error => Self::new(Exit::Failed, chain(&error)),
         }
+    }
+}
+
+impl From<HoldError> for Failure {
+    fn from(error: HoldError) -> Self {
+        let exit = match error {
+            HoldError::Held { .. } => Exit::TryAgain,
+            HoldError::Io { .. } => Exit::Failed,
+        };
+        Self::new(exit, chain(&error))
     }
 }
 
