@@ -86,6 +86,7 @@ pub struct Journal {
     health: watch::Receiver<Result<(), String>>,
     stop: CancellationToken,
     stopped: CancellationToken,
+    base: u64,
 }
 
 /// How to open a journal.
@@ -100,6 +101,8 @@ pub struct Options {
     /// The highest number known from elsewhere, such as a snapshot: it and those below are not given out again, even if
     /// the journal's files are lost.
     pub floor: u64,
+    /// Numbers to leave out, so that none is given out twice even if the newest segment is lost.
+    pub gap: u64,
     /// Where commits are counted.
     pub metrics: Metrics,
 }
@@ -139,6 +142,7 @@ impl Journal {
         let mut writer = Writer::new(options, channels, faults);
         let damage = writer.start();
         let last_seq = *synced.borrow();
+        let base = writer.base().max(last_seq);
         let runtime = runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
@@ -151,6 +155,7 @@ impl Journal {
             health,
             stop,
             stopped,
+            base,
         };
         Ok((journal, Opened { last_seq, damage }))
     }
@@ -181,6 +186,17 @@ impl Journal {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Result<(), String>> {
         self.health.clone()
+    }
+
+    /// The number before the first that this run gives out.
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Resolves while the writer takes what it is given; for the watchdog.
+    pub async fn answers(&self) -> bool {
+        self.waiting.reserve().await.is_ok()
     }
 
     /// Takes no more entries, answers those that wait, and resolves when the thread is done with its files.

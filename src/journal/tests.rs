@@ -26,6 +26,7 @@ fn options(dir: &Path) -> Options {
         segment_bytes: SEGMENT_BYTES,
         reserve_bytes: 0,
         floor: 0,
+        gap: 0,
         metrics: Metrics::new(),
     }
 }

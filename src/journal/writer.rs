@@ -98,6 +98,11 @@ impl Writer {
         damage
     }
 
+    /// The number before the next; 0 while the folder cannot be read.
+    pub(super) fn base(&self) -> u64 {
+        self.next.map_or(0, |next| next - 1)
+    }
+
     /// Works until it is asked to stop or nobody can append any more; then everything is answered.
     pub(super) async fn run(mut self) {
         let mut waiting = Vec::new();
@@ -216,6 +221,10 @@ impl Writer {
         let dir = &self.options.dir;
         let recovered = recover(dir, self.options.floor)
             .map_err(|error| format!("cannot read the journal in {}: {error}", dir.display()))?;
+        let recovered = Recovered {
+            next: recovered.next.saturating_add(self.options.gap),
+            ..recovered
+        };
         self.next = Some(recovered.next);
         self.channels.synced.send_replace(recovered.last);
         Ok(recovered)

@@ -109,6 +109,7 @@ impl Desk {
             segment_bytes: journal::SEGMENT_BYTES,
             reserve_bytes: 0,
             floor: 0,
+            gap: 0,
             metrics: metrics.clone(),
         })
         .unwrap();
