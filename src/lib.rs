@@ -30,13 +30,18 @@
 //!
 //! What is not here on purpose: exactly-once delivery, a queue of messages, dynamic loading.
 
+pub mod accept;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod durable;
 pub mod event;
 pub mod journal;
+pub mod listen;
 pub mod merge;
 pub mod metrics;
+mod seldom;
 pub mod status;
 pub mod store;
 pub mod systemd;
+pub mod targets;

@@ -1,0 +1,3 @@
+//! The commands of `profilesync`, one module each.
+
+pub mod schema;

@@ -1,0 +1,98 @@
+//! The outputs this program was built with, and how a configured target becomes a running one.
+//!
+//! The only place that names the plugins.
+
+use data_encoding::HEXLOWER;
+use profilesync_target::{Kind, Limits, OpenContext, SettingsError, Target};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{self, TargetOptions};
+
+/// Every kind, by name.
+pub const KINDS: &[Kind] = &[
+    #[cfg(feature = "file")]
+    profilesync_file::KIND,
+    #[cfg(feature = "webhook")]
+    profilesync_webhook::KIND,
+];
+
+/// A target that is ready for deliveries, and the daemon's part of its settings.
+pub struct OpenedTarget {
+    /// NAME in `[targets.NAME]`.
+    pub name: String,
+    /// The name of its kind.
+    pub kind: &'static str,
+    /// The output.
+    pub target: Box<dyn Target>,
+    /// How the kind must be paced.
+    pub limits: Limits,
+    /// The daemon's keys.
+    pub options: TargetOptions,
+    /// SHA-256, in hexadecimal, over everything that decides what the outside holds. When it is not the last
+    /// run's, the target is backfilled.
+    pub identity: String,
+}
+
+/// The kind of this name.
+#[must_use]
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// Opens a target. Reads secrets and certificates; touches neither network nor target.
+///
+/// # Errors
+/// What is wrong with the kind's settings, and where.
+pub fn open(target: &config::Target) -> Result<OpenedTarget, SettingsError> {
+    let context = OpenContext {
+        name: target.name.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        timeout: target.options.timeout,
+    };
+    let opened = (target.kind.open)(&context, target.settings.clone())?;
+    Ok(OpenedTarget {
+        name: target.name.clone(),
+        kind: target.kind.name,
+        limits: opened.target.limits(),
+        target: opened.target,
+        options: target.options.clone(),
+        identity: identity(target.kind.name, &opened.identity, &target.options.identity),
+    })
+}
+
+/// The serialiser's maps are sorted by name, so the text is the same whatever the order in the file.
+fn identity(kind: &str, settings: &serde_json::Value, options: &serde_json::Value) -> String {
+    let whole = json!({ "kind": kind, "settings": settings, "options": options });
+    HEXLOWER.encode(&Sha256::digest(whole.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{KINDS, identity, kind};
+
+    #[test]
+    fn kinds_are_listed_in_order_and_found() {
+        assert!(KINDS.is_sorted_by(|one, two| one.name < two.name));
+        for listed in KINDS {
+            assert_eq!(kind(listed.name).unwrap().name, listed.name);
+            assert!((listed.schema)().get("properties").is_some());
+        }
+        assert!(kind("carrier-pigeon").is_none());
+    }
+
+    #[test]
+    fn the_identity_is_of_kind_settings_and_options() {
+        let (settings, options) = (json!({ "a": 1, "b": 2 }), json!({ "mode": "live" }));
+        let whole = identity("file", &settings, &options);
+        assert_eq!(whole.len(), 64);
+        assert_eq!(
+            identity("file", &json!({ "b": 2, "a": 1 }), &options),
+            whole
+        );
+        assert_ne!(identity("webhook", &settings, &options), whole);
+        assert_ne!(identity("file", &options, &settings), whole);
+    }
+}
