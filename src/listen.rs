@@ -284,7 +284,7 @@ impl Ingest {
             Err(error) => {
                 if let Some(left_out) = self.seldom.left_out("forward") {
                     let error = &error as &dyn std::error::Error;
-                    let app = &app.name;
+                    let (app, command) = (&app.name, names::shortened(command));
                     tracing::warn!(error, app, ?command, left_out, "forwarding failed");
                 }
                 Ok(answer::ok())

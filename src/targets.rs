@@ -3,7 +3,7 @@
 //! The only place that names the plugins.
 
 use data_encoding::HEXLOWER;
-use profilesync_target::{Kind, Limits, OpenContext, SettingsError, Target};
+use profilesync_target::{Kind, Limits, Settings, SettingsError, Target};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -22,7 +22,7 @@ pub struct OpenedTarget {
     /// NAME in `[targets.NAME]`.
     pub name: String,
     /// The name of its kind.
-    pub kind: &'static str,
+    pub kind_name: &'static str,
     /// The output.
     pub target: Box<dyn Target>,
     /// How the kind must be paced.
@@ -34,26 +34,19 @@ pub struct OpenedTarget {
     pub identity: String,
 }
 
-/// The kind of this name.
-#[must_use]
-pub fn kind(name: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.name == name)
-}
-
-/// Opens a target. Reads secrets and certificates; touches neither network nor target.
+/// Opens a target with its kind's own settings, for [`config::load`](crate::config::load::load). Reads secrets and
+/// certificates; touches neither network nor target.
 ///
 /// # Errors
 /// What is wrong with the kind's settings, and where.
-pub fn open(target: &config::Target) -> Result<OpenedTarget, SettingsError> {
-    let context = OpenContext {
-        name: target.name.clone(),
-        version: env!("CARGO_PKG_VERSION"),
-        timeout: target.options.timeout,
-    };
-    let opened = (target.kind.open)(&context, target.settings.clone())?;
+pub fn open(
+    target: &config::Target,
+    settings: Settings<'_>,
+) -> Result<OpenedTarget, SettingsError> {
+    let opened = (target.kind.open)(&target.context(), settings)?;
     Ok(OpenedTarget {
         name: target.name.clone(),
-        kind: target.kind.name,
+        kind_name: target.kind.name,
         limits: opened.target.limits(),
         target: opened.target,
         options: target.options.clone(),
@@ -71,16 +64,14 @@ fn identity(kind: &str, settings: &serde_json::Value, options: &serde_json::Valu
 mod tests {
     use serde_json::json;
 
-    use super::{KINDS, identity, kind};
+    use super::{KINDS, identity};
 
     #[test]
-    fn kinds_are_listed_in_order_and_found() {
+    fn kinds_are_listed_in_order() {
         assert!(KINDS.is_sorted_by(|one, two| one.name < two.name));
-        for listed in KINDS {
-            assert_eq!(kind(listed.name).unwrap().name, listed.name);
-            assert!((listed.schema)().get("properties").is_some());
+        for kind in KINDS {
+            assert!((kind.schema)().get("properties").is_some(), "{}", kind.name);
         }
-        assert!(kind("carrier-pigeon").is_none());
     }
 
     #[test]

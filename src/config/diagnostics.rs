@@ -8,9 +8,9 @@ use std::{
 };
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
-use profilesync_target::SettingsError;
 
 use super::{mask::Masks, sources::Sources};
+use crate::exit::{Exit, Failure};
 
 /// Mistakes, or warnings, in the order of their places.
 pub struct Diagnostics {
@@ -158,6 +158,17 @@ impl Diagnostics {
         })
     }
 
+    /// Prints mistakes and makes of them the failure that the program ends with.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        self.print();
+        let message = match self.len() {
+            1 => "the configuration has a mistake".to_owned(),
+            mistakes => format!("the configuration has {mistakes} mistakes"),
+        };
+        Failure::new(Exit::Config, message)
+    }
+
     /// Prints them on stderr, in colour if that is a terminal.
     pub fn print(&self) {
         let mut stderr = std::io::stderr();
@@ -169,6 +180,12 @@ impl Diagnostics {
         };
         // Nobody is left to tell when stderr is gone.
         let _ = stderr.write_all(self.render(&renderer).as_bytes());
+    }
+
+    /// Without colour, as [`Diagnostics::print`] prints them into a file.
+    #[must_use]
+    pub fn report(&self) -> String {
+        self.render(&Renderer::plain())
     }
 
     fn render(&self, renderer: &Renderer) -> String {
@@ -237,10 +254,10 @@ fn byte_at(text: &str, index: usize) -> usize {
         .map_or(text.len(), |(byte, _)| byte)
 }
 
-/// All of them without colour, as [`Diagnostics::print`] prints them into a file.
+/// As [`Diagnostics::lines`].
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(&Renderer::plain()))
+        f.write_str(&self.lines().collect::<Vec<_>>().join("\n"))
     }
 }
 
@@ -251,14 +268,3 @@ impl fmt::Debug for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
-
-impl From<SettingsError> for Diagnostic {
-    fn from(error: SettingsError) -> Self {
-        let mut diagnostic = Self::error(error.message);
-        diagnostic.help = error.help;
-        match error.span {
-            Some(span) => diagnostic.at(span),
-            None => diagnostic,
-        }
-    }
-}

@@ -51,7 +51,7 @@ pub fn load<T>(
     open: impl FnMut(&Target, Settings<'_>) -> Result<T, SettingsError>,
 ) -> Result<Loaded<T>, Diagnostics> {
     let (sources, unread) = Sources::read(path);
-    load_sources(sources, unread, base(path), kinds, open)
+    load_sources(sources, unread, &base(path), kinds, open)
 }
 
 pub(super) fn load_sources<T>(
@@ -61,13 +61,16 @@ pub(super) fn load_sources<T>(
     kinds: &[Kind],
     open: impl FnMut(&Target, Settings<'_>) -> Result<T, SettingsError>,
 ) -> Result<Loaded<T>, Diagnostics> {
-    let (tree, conflicts) = match merge::parse(&sources) {
-        Ok(parsed) if found.is_empty() => parsed,
-        parsed => {
-            found.extend(parsed.err().into_iter().flatten());
-            return Err(Diagnostics::new(sources, Masks::default(), found));
-        }
-    };
+    let merge::Parsed {
+        tree,
+        syntax,
+        conflicts,
+    } = merge::parse(&sources);
+    found.extend(syntax);
+    if !found.is_empty() {
+        drop(tree);
+        return Err(Diagnostics::new(sources, Masks::default(), found));
+    }
     found.extend(conflicts);
     let masks = Masks::of(&tree);
     for span in masks.secrets() {
@@ -89,11 +92,10 @@ pub(super) fn load_sources<T>(
 }
 
 /// Where relative paths start.
-pub(super) fn base(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
+pub(super) fn base(path: &Path) -> PathBuf {
+    let mut folder = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    folder.pop();
+    folder
 }
 
 fn check<T>(

@@ -7,27 +7,30 @@ use toml::{
 
 use super::{diagnostics::Diagnostic, sources::Sources};
 
-/// The tree of all files. When a file has syntax errors there are only those: what the rest of it means is not
-/// certain.
-pub(super) fn parse(sources: &Sources) -> Result<(DeTable<'_>, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut tree = DeTable::new();
-    let mut conflicts = Vec::new();
-    let mut syntax = Vec::new();
+/// All files as one tree.
+#[derive(Default)]
+pub(super) struct Parsed<'a> {
+    /// What a file with syntax errors means is not certain.
+    pub(super) tree: DeTable<'a>,
+    pub(super) syntax: Vec<Diagnostic>,
+    /// Keys that are set twice; the first one is in the tree.
+    pub(super) conflicts: Vec<Diagnostic>,
+}
+
+pub(super) fn parse(sources: &Sources) -> Parsed<'_> {
+    let mut parsed = Parsed::default();
     for source in &sources.files {
         let (table, errors) = DeTable::parse_recoverable(source.padded());
-        syntax.extend(syntax_errors(sources, errors));
+        parsed.syntax.extend(syntax_errors(sources, errors));
+        let path = &mut String::new();
         add(
-            &mut tree,
+            &mut parsed.tree,
             table.into_inner(),
-            &mut String::new(),
-            &mut conflicts,
+            path,
+            &mut parsed.conflicts,
         );
     }
-    if syntax.is_empty() {
-        Ok((tree, conflicts))
-    } else {
-        Err(syntax)
-    }
+    parsed
 }
 
 /// The first error of each line; those behind it are most often its echo.

@@ -45,20 +45,17 @@ pub struct PeekApp {
 /// Reads the file `path`, and the drop-ins beside it as far as possible.
 ///
 /// # Errors
-/// When the main file cannot be read, or a file is not TOML.
+/// When the main file cannot be read.
 pub fn peek(path: &Path) -> Result<Peek, Diagnostics> {
     let (sources, unread) = Sources::read(path);
     if sources.files.is_empty() {
         return Err(Diagnostics::new(sources, Masks::default(), unread));
     }
-    let tree = match merge::parse(&sources) {
-        Ok((tree, _conflicts)) => tree,
-        Err(syntax) => return Err(Diagnostics::new(sources, Masks::default(), syntax)),
-    };
-    let mut mistakes = Vec::new();
-    let root = read::<raw::Root>("", Spanned::new(0..0, tree), &mut mistakes).value;
-    let root = root.unwrap_or_default();
-    let base = base(path);
+    let tree = Spanned::new(0..0, merge::parse(&sources).tree);
+    let root = read::<raw::Root>("", tree, &mut Vec::new())
+        .value
+        .unwrap_or_default();
+    let base = &base(path);
     Ok(Peek {
         socket: base.join(root.admin.socket),
         store: base.join(root.store.path),
@@ -68,16 +65,17 @@ pub fn peek(path: &Path) -> Result<Peek, Diagnostics> {
         apps: root
             .apps
             .into_iter()
-            .map(|(name, app)| peek_app(name, app.value))
+            .map(|(name, app)| peek_app(name, app.value, base))
             .collect(),
     })
 }
 
-fn peek_app(name: String, raw: raw::App) -> PeekApp {
+fn peek_app(name: String, raw: raw::App, base: &Path) -> PeekApp {
     let mut tokens = raw.tokens.into_iter().flat_map(|tokens| tokens.value);
+    let token = raw.token.or_else(|| tokens.next());
     PeekApp {
         name,
         sdk_app_id: raw.sdk_app_id.value.get(),
-        token: raw.token.or_else(|| tokens.next()).map(|token| token.value),
+        token: token.map(|token| token.value.within(base)),
     }
 }

@@ -18,10 +18,15 @@ pub(super) struct Names(Mutex<BTreeSet<String>>);
 impl Names {
     /// The name to show, cut to length, when it is a new one.
     pub(super) fn new_one(&self, name: &str) -> Option<String> {
-        let name: String = name.chars().take(MAX_NAME_CHARS).collect();
+        let name = shortened(name);
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (names.len() < MAX_NAMES && names.insert(name.clone())).then_some(name)
     }
+}
+
+/// As much of a name as is shown.
+pub(super) fn shortened(name: &str) -> String {
+    name.chars().take(MAX_NAME_CHARS).collect()
 }
 
 #[cfg(test)]

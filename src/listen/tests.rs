@@ -15,6 +15,7 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -25,6 +26,7 @@ use crate::{
         wire::{Answer, Wire, post},
     },
     config::{Address, Admin, Listener, Store, Token},
+    journal::{self, Reader},
 };
 
 /// An app with tokens, and one without.
@@ -93,17 +95,24 @@ struct Desk {
     metrics: Metrics,
     lag: Arc<AtomicU64>,
     journal: Journal,
+    state: TempDir,
     address: SocketAddr,
     _stop: DropGuard,
 }
 
 impl Desk {
     async fn open(config: &Config) -> Self {
-        Self::open_with(config, Journal::default()).await
-    }
-
-    async fn open_with(config: &Config, journal: Journal) -> Self {
         let metrics = Metrics::new();
+        let state = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(journal::Options {
+            dir: state.path().to_owned(),
+            segment_bytes: journal::SEGMENT_BYTES,
+            reserve_bytes: 0,
+            floor: 0,
+            gap: 0,
+            metrics: metrics.clone(),
+        })
+        .unwrap();
         let lag = Arc::new(AtomicU64::new(0));
         let read_lag = Arc::clone(&lag);
         let ingest = Arc::new(Ingest::new(
@@ -135,6 +144,7 @@ impl Desk {
             metrics,
             lag,
             journal,
+            state,
             address,
             _stop: stop.drop_guard(),
         }
@@ -171,7 +181,10 @@ impl Desk {
     }
 
     fn recorded(&self) -> Vec<Entry> {
-        self.journal.entries.lock().unwrap().clone()
+        let mut reader = Reader::open(self.state.path(), 0, self.metrics.clone()).unwrap();
+        let until = *self.journal.synced().borrow();
+        let records = reader.read(until, usize::MAX).unwrap();
+        records.into_iter().map(|record| record.entry).collect()
     }
 
     /// Fails unless the metrics have this line.

@@ -83,7 +83,8 @@ impl Applier {
         let store = Store::new(Writer::Thread(sender));
         let stop = CancellationToken::new();
         let synced = journal.synced();
-        store.0.applied.send_replace(*synced.borrow());
+        // The lag is of what this run takes; how far a replay is, the phase tells.
+        store.0.applied.send_replace(journal.base());
         let snapshots = Snapshots::new(&dir, options.journal_max);
         let mut worker = Worker {
             dir,

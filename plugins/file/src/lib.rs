@@ -51,8 +51,8 @@ struct File {
     limits: Limits,
 }
 
-fn open(context: &OpenContext, settings: Settings) -> Result<Opened, SettingsError> {
-    let checked = settings.parse::<settings::Raw>()?.check(&context.name)?;
+fn open(context: &OpenContext, settings: Settings<'_>) -> Result<Opened, SettingsError> {
+    let checked = settings.parse::<settings::Raw>()?.check(context)?;
     let target = File {
         writer: checked.writer,
         turn: Arc::default(),

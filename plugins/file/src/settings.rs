@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
-use profilesync_target::{Limits, Period, SettingsError, Size};
+use profilesync_target::{Limits, OpenContext, Period, SettingsError, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -34,7 +34,8 @@ const DEFAULT_KEEP: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Raw {
-    /// The folder of `json`, or the file of the other formats. Missing folders are created.
+    /// The folder of `json`, or the file of the other formats. Missing folders are created. A relative path starts
+    /// at the folder of the configuration file.
     #[schemars(with = "PathBuf")]
     path: Spanned<PathBuf>,
     /// What is written.
@@ -76,7 +77,8 @@ pub(crate) struct Checked {
 }
 
 impl Raw {
-    pub(crate) fn check(self, target: &str) -> Result<Checked, SettingsError> {
+    pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
+        let target = context.name.as_str();
         self.check_formats()?;
         let escape_formulas = self.escape_formulas.is_none_or(Spanned::into_inner);
         let interval = self
@@ -86,7 +88,7 @@ impl Raw {
             bytes: size.into_inner().0,
             keep: self.rotate_keep.map_or(DEFAULT_KEEP, Spanned::into_inner),
         });
-        let path = self.path.into_inner();
+        let path = context.base.join(self.path.into_inner());
         let identity = json!({
             "path": path,
             "format": self.format,

@@ -39,41 +39,34 @@ pub(crate) struct Verdicts {
 }
 
 impl Verdicts {
-    /// The outcome of a delivery that was answered.
+    /// The outcome of a delivery that was answered. `quote` gives the body for a reason.
     pub(crate) fn judge(
         &self,
         host: &str,
         status: StatusCode,
         after: Option<Duration>,
-        excerpt: &str,
+        quote: impl FnOnce() -> String,
     ) -> Outcome {
         let code = status.as_u16();
         let has = |list: &[Statuses]| list.iter().any(|statuses| statuses.0.contains(&code));
-        let mut reason = format!("{host} answered {status}");
-        if !excerpt.is_empty() {
-            reason = format!("{reason}: {excerpt}");
-        }
-        if has(&self.success) {
+        let retry = has(&self.retry_on);
+        let reject = has(&self.reject_on);
+        if has(&self.success) || (status.is_success() && !retry && !reject) {
             return Outcome::Delivered {
                 answer: status.to_string(),
             };
         }
-        if has(&self.retry_on) {
-            return Outcome::Retry { reason, after };
+        let mut reason = format!("{host} answered {status}");
+        if status.is_redirection() {
+            reason.push_str(", and redirects are not followed: set `url` to where it leads");
         }
-        if has(&self.reject_on) {
-            return Outcome::Rejected { reason };
+        let quote = quote();
+        if !quote.is_empty() {
+            reason = format!("{reason}: {quote}");
         }
         match code {
-            200..=299 => Outcome::Delivered {
-                answer: status.to_string(),
-            },
-            300..=399 => Outcome::Fault {
-                reason: format!(
-                    "{host} answered {status}, and redirects are not followed: set `url` to where it leads"
-                ),
-                after,
-            },
+            _ if retry => Outcome::Retry { reason, after },
+            _ if reject => Outcome::Rejected { reason },
             408 | 425 | 429 => Outcome::Retry { reason, after },
             401 | 403 | 404 | 407 => Outcome::Denied { reason },
             400..=499 => Outcome::Rejected { reason },
@@ -106,30 +99,31 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER)))
 }
 
+/// Reads the body as far as it is short and comes quickly, so that its connection can be used again. `left` is what
+/// is left of the delivery's time.
+pub(crate) async fn read_body(mut response: Response, left: Duration) -> Vec<u8> {
+    let mut body = Vec::new();
+    let reading = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY - body.len())]);
+            if body.len() == MAX_BODY {
+                break;
+            }
+        }
+    };
+    // Half of the time left: the status is known and must not be lost over the body. Running out of it is no error.
+    let _ = timeout(MAX_BODY_TIME.min(left / 2), reading).await;
+    body
+}
+
 /// Quotes bodies, without the target's secrets.
 pub(crate) struct Excerpt {
     pub(crate) secrets: Vec<String>,
 }
 
 impl Excerpt {
-    /// Reads the body as far as it is short and comes quickly, so that its connection can be used again.
-    pub(crate) async fn read(&self, mut response: Response, left: Duration) -> String {
-        let mut body = Vec::new();
-        let reading = async {
-            while let Ok(Some(chunk)) = response.chunk().await {
-                body.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY - body.len())]);
-                if body.len() == MAX_BODY {
-                    break;
-                }
-            }
-        };
-        // Half of what is left of the delivery's time: the status is known and must not be lost over the body.
-        // Running out of it is no error.
-        let _ = timeout(MAX_BODY_TIME.min(left / 2), reading).await;
-        self.quote(&body)
-    }
-
-    fn quote(&self, body: &[u8]) -> String {
+    /// The first words of a body, on one line.
+    pub(crate) fn quote(&self, body: &[u8]) -> String {
         let mut text = String::from_utf8_lossy(body).into_owned();
         for secret in &self.secrets {
             text = text.replace(secret, "***");

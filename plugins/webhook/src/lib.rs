@@ -39,10 +39,11 @@ struct Webhook {
     excerpt: Excerpt,
     /// Host and port, for messages: the rest of the URL may hold a key.
     host: String,
+    /// Of one delivery; the daemon enforces it.
     timeout: Duration,
 }
 
-fn open(context: &OpenContext, settings: Settings) -> Result<Opened, SettingsError> {
+fn open(context: &OpenContext, settings: Settings<'_>) -> Result<Opened, SettingsError> {
     let checked = settings.parse::<settings::Raw>()?.check(context)?;
     let target = Webhook {
         client: client::build(&checked.template.url, checked.ca)?,
@@ -106,7 +107,6 @@ impl Webhook {
             .request(self.template.method.clone(), self.template.url.clone())
             .headers(request.headers)
             .body(request.body)
-            .timeout(self.timeout)
             .send()
             .await;
         match sent {
@@ -114,8 +114,9 @@ impl Webhook {
                 let left = self.timeout.saturating_sub(started.elapsed());
                 let status = response.status();
                 let after = answer::retry_after(response.headers(), jiff::Timestamp::now());
-                let excerpt = self.excerpt.read(response, left).await;
-                self.verdicts.judge(&self.host, status, after, &excerpt)
+                let body = answer::read_body(response, left).await;
+                self.verdicts
+                    .judge(&self.host, status, after, || self.excerpt.quote(&body))
             }
             Err(error) => Outcome::Fault {
                 reason: self.transport(&error),

@@ -1,6 +1,11 @@
 //! The settings of a webhook: the keys as written, and the check that turns them into a request template.
 
-use std::{collections::BTreeMap, fmt, ops::Range, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use data_encoding::BASE64;
 use profilesync_target::{OpenContext, Secret, SettingsError};
@@ -119,6 +124,23 @@ enum OneStatus {
     Range(String),
 }
 
+/// Reads secrets, and keeps them to mask them where answers are quoted.
+struct Reader<'a> {
+    base: &'a Path,
+    secrets: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn read(&self, secret: &Secret) -> Result<String, String> {
+        let secret = secret.clone().within(self.base);
+        secret.read().map_err(|error| error.to_string())
+    }
+
+    fn keep(&mut self, secret: &str) {
+        self.secrets.push(secret.to_owned());
+    }
+}
+
 /// Settings that cannot be wrong.
 pub(crate) struct Checked {
     pub(crate) template: Template,
@@ -131,10 +153,13 @@ pub(crate) struct Checked {
 impl Raw {
     /// Reads secrets and certificates, and checks every value.
     pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
-        let mut secrets = Vec::new();
+        let mut reader = Reader {
+            base: &context.base,
+            secrets: Vec::new(),
+        };
         let url = check_url(&self.url)?;
         let mut headers = own_headers(context)?;
-        let given = given_headers(&self.headers, &mut secrets)?;
+        let given = given_headers(&self.headers, &mut reader)?;
         // What is not secret of the settings that decide what the receiver gets.
         let identity = json!({
             "url": url.as_str(),
@@ -152,7 +177,7 @@ impl Raw {
                 let message = "`auth` and the header `authorization` both say who is asking";
                 return Err(SettingsError::at(span, message).help("remove one of them"));
             }
-            headers.insert(AUTHORIZATION, auth.into_inner().header(span, &mut secrets)?);
+            headers.insert(AUTHORIZATION, auth.into_inner().header(span, &mut reader)?);
         }
         let verdicts = Verdicts {
             success: self.success,
@@ -170,11 +195,17 @@ impl Raw {
                 url,
                 headers,
                 format: self.format,
-                keys: signing_keys(self.signing_secret, &mut secrets)?,
+                keys: signing_keys(self.signing_secret, &mut reader)?,
             },
             verdicts,
-            excerpt: Excerpt { secrets },
-            ca: self.tls.and_then(|tls| tls.ca).map(read_ca).transpose()?,
+            excerpt: Excerpt {
+                secrets: reader.secrets,
+            },
+            ca: self
+                .tls
+                .and_then(|tls| tls.ca)
+                .map(|path| read_ca(&path, &context.base))
+                .transpose()?,
             identity,
         })
     }
@@ -254,7 +285,7 @@ fn is_ours(name: &HeaderName) -> bool {
 
 fn given_headers(
     given: &BTreeMap<String, Spanned<Secret>>,
-    secrets: &mut Vec<String>,
+    reader: &mut Reader<'_>,
 ) -> Result<HeaderMap, SettingsError> {
     let mut headers = HeaderMap::new();
     for (key, secret) in given {
@@ -266,10 +297,7 @@ fn given_headers(
                 "the header `{name}` is set by profilesync itself"
             )));
         }
-        let text = secret
-            .get_ref()
-            .read()
-            .map_err(|error| wrong(error.to_string()))?;
+        let text = reader.read(secret.get_ref()).map_err(&wrong)?;
         let mut value = HeaderValue::from_str(&text).map_err(|_| {
             wrong(format!(
                 "the header `{name}` holds a line end or control character"
@@ -277,7 +305,7 @@ fn given_headers(
         })?;
         if !matches!(secret.get_ref(), Secret::Inline(_)) || names_a_secret(&name) {
             value.set_sensitive(true);
-            secrets.push(text);
+            reader.keep(&text);
         }
         if headers.insert(&name, value).is_some() {
             return Err(wrong(format!("the header `{name}` is given twice")));
@@ -308,22 +336,22 @@ impl Auth {
     fn header(
         self,
         span: Range<usize>,
-        secrets: &mut Vec<String>,
+        reader: &mut Reader<'_>,
     ) -> Result<HeaderValue, SettingsError> {
         let wrong = |message: String| SettingsError::at(span.clone(), message);
-        let mut read = |secret: Secret| {
-            let text = secret.read().map_err(|error| wrong(error.to_string()))?;
-            secrets.push(text.clone());
+        let mut read = |secret: &Secret| {
+            let text = reader.read(secret).map_err(&wrong)?;
+            reader.keep(&text);
             Ok(text)
         };
         let text = match self {
-            Self::Bearer { token } => format!("Bearer {}", read(token)?),
+            Self::Bearer { token } => format!("Bearer {}", read(&token)?),
             Self::Basic { username, password } => {
                 if username.contains(':') {
                     return Err(wrong("a user name of `auth` cannot hold a colon".into()));
                 }
-                let pair = BASE64.encode(format!("{username}:{}", read(password)?).as_bytes());
-                secrets.push(pair.clone());
+                let pair = BASE64.encode(format!("{username}:{}", read(&password)?).as_bytes());
+                reader.keep(&pair);
                 format!("Basic {pair}")
             }
         };
@@ -337,7 +365,7 @@ impl Auth {
 
 fn signing_keys(
     given: Option<Spanned<Secrets>>,
-    secrets: &mut Vec<String>,
+    reader: &mut Reader<'_>,
 ) -> Result<Vec<Key>, SettingsError> {
     let Some(given) = given else {
         return Ok(Vec::new());
@@ -351,17 +379,18 @@ fn signing_keys(
     }
     let mut keys = Vec::with_capacity(list.len());
     for secret in list {
-        let text = secret.read().map_err(|error| wrong(error.to_string()))?;
+        let text = reader.read(secret).map_err(wrong)?;
         keys.push(Key::parse(&text).map_err(wrong)?);
-        secrets.push(text);
+        reader.keep(&text);
     }
     Ok(keys)
 }
 
-fn read_ca(path: Spanned<PathBuf>) -> Result<Vec<Certificate>, SettingsError> {
+fn read_ca(path: &Spanned<PathBuf>, base: &Path) -> Result<Vec<Certificate>, SettingsError> {
     let wrong = |message: String| SettingsError::at(path.span(), message);
-    let shown = path.get_ref().display();
-    let pem = std::fs::read(path.get_ref())
+    let file = base.join(path.get_ref());
+    let shown = file.display();
+    let pem = std::fs::read(&file)
         .map_err(|error| wrong(format!("`tls.ca`: {shown} cannot be read: {error}")))?;
     match Certificate::from_pem_bundle(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),

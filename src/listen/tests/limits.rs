@@ -65,11 +65,8 @@ async fn more_than_the_rate_is_refused() {
 
 #[tokio::test]
 async fn what_the_journal_cannot_take_is_refused() {
-    let journal = Journal {
-        fail: true,
-        ..Journal::default()
-    };
-    let desk = Desk::open_with(&config(), journal).await;
+    let desk = Desk::open(&config()).await;
+    desk.journal.stop().await;
     let request = post(&open(CHANGED), &event("a", event::EARLIEST));
     desk.refuses(request, 503, 120_006).await;
     desk.counted(r#"profilesync_refused_total{reason="unavailable"} 1"#);

@@ -21,6 +21,7 @@ fn try_open(settings: &str) -> Result<Opened, SettingsError> {
         name: "export".into(),
         version: "1.2.3",
         timeout: Duration::from_secs(5),
+        base: "/base".into(),
     };
     (profilesync_file::KIND.open)(&context, Settings::from_toml(settings)?)
 }

@@ -81,6 +81,7 @@ fn snapshots_are_paced() {
 #[test]
 fn the_identity_follows_what_is_written() {
     let identity = |settings: &str| try_open(settings).unwrap().identity;
+    assert_eq!(identity("path = 'x'"), identity("path = '/base/x'"));
     let csv = identity("path = 'x'\nformat = 'csv'");
     assert_eq!(
         identity("path = 'x'\nformat = 'csv'\ninterval = '9s'\nescape_formulas = true"),

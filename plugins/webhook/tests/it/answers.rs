@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use profilesync_target::Outcome;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
     deliver, open,
@@ -198,20 +198,6 @@ async fn a_closed_port_is_a_fault_that_names_it() {
         "{reason}"
     );
     assert!(!reason.contains("hunter2"), "{reason}");
-}
-
-#[tokio::test]
-async fn a_silent_server_is_a_fault_when_time_is_over() {
-    let server = Server::start(Reply::Silence).await;
-    let target = open(&format!("url = 'http://{}/'", server.address));
-    let outcome = timeout(Duration::from_secs(8), deliver(&*target))
-        .await
-        .unwrap();
-    assert_eq!(variant(&outcome), "fault");
-    assert!(
-        outcome.text().contains("did not answer in time"),
-        "{outcome:?}"
-    );
 }
 
 #[tokio::test]

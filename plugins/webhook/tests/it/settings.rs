@@ -74,6 +74,11 @@ fn wrong_credentials_are_refused() {
     check_with(both, "both say", "{ type = 'bearer', token = 'y' }");
     check_with("signing_secret = []", "empty list", "[]");
     check_with("signing_secret = 'whsec_*'", "not base64", "'whsec_*'");
+    check_with(
+        "signing_secret = { file = 'none' }",
+        "file ./none cannot",
+        "",
+    );
     check_with("signing_secret = { vault = 'x' }", "{ credential = ", "");
     check_with("tls = { ca = '/no/such' }", "/no/such", "'/no/such'");
     check_with(

@@ -1,0 +1,419 @@
+//! Brings every target to the newest revision of every account: one loop per target, none waits for another.
+//!
+//! A loop ([`target`]) takes its work from the store - changes beyond its cursor, retries whose time has come, a
+//! backfill ([`work`]) - decides whether the target is to be told ([`due`]), calls it ([`call`]), judges whom a
+//! failure is to be blamed on ([`judge`]) and writes down what came of it ([`settle`], [`books`]). What the store
+//! holds is all there is to know: a loop that is lost goes on from there.
+
+mod act;
+mod backoff;
+mod books;
+mod breaker;
+mod call;
+mod due;
+mod enroll;
+mod feed;
+mod guard;
+mod hand;
+mod judge;
+mod ledger;
+mod pace;
+mod publish;
+mod report;
+mod settle;
+#[cfg(test)]
+mod sim;
+mod target;
+mod work;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::{
+    event::AccountId,
+    metrics::Metrics,
+    status::TargetStatus,
+    store::{Phase, Store, StoreError},
+    targets::OpenedTarget,
+};
+use act::Order;
+use enroll::Register;
+use ledger::Ledger;
+use report::Board;
+use target::{End, Loop};
+
+/// How often removed targets are looked for.
+const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
+/// How long a loop waits after the store failed it.
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// Orders that may wait for a loop.
+const ORDERS: usize = 16;
+
+/// What an operator can ask of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start no delivery until resumed.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Make accounts due now that are parked or wait for a retry: one account, all that are parked, or else all
+    /// that wait.
+    Retry {
+        /// `sdk_app_id` of the account; `None` takes any app that has it.
+        app: Option<u64>,
+        /// The account's id.
+        account: Option<String>,
+        /// All that are parked.
+        all_parked: bool,
+    },
+    /// Deliver every account anew.
+    Backfill,
+    /// Let a held target go on with all that is due now.
+    Approve,
+}
+
+/// Why an action was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ActError {
+    /// There is no such target.
+    #[error("no target is called {0:?}; `profilesync targets` lists them")]
+    UnknownTarget(String),
+    /// There is no such account.
+    #[error("no account is called {0:?}; `profilesync accounts` finds them")]
+    UnknownAccount(String),
+    /// It makes no sense now.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be done now.
+    #[error("the target cannot be told now: {0}")]
+    Unavailable(String),
+}
+
+type Reply = oneshot::Sender<Result<String, ActError>>;
+type Command = (Order, Reply);
+
+/// The loops of all targets.
+pub struct Dispatchers {
+    shared: Shared,
+    running: Arc<Mutex<BTreeMap<String, Running>>>,
+    changed: Arc<Notify>,
+    stop: CancellationToken,
+    pruner: JoinHandle<()>,
+}
+
+/// What all loops share.
+#[derive(Clone)]
+struct Shared {
+    ledger: Arc<dyn Ledger>,
+    register: Register,
+    metrics: Metrics,
+}
+
+/// The loop of one target, from outside.
+struct Running {
+    /// `None` for one that was removed and is coming to its end.
+    opened: Option<Arc<OpenedTarget>>,
+    commands: mpsc::Sender<Command>,
+    board: Board,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Dispatchers {
+    /// Starts a loop for every target. They wait for the store by themselves.
+    #[must_use]
+    pub fn start(
+        store: Store,
+        targets: BTreeMap<String, Arc<OpenedTarget>>,
+        metrics: Metrics,
+    ) -> Self {
+        Self::over(Arc::new(store), targets, metrics)
+    }
+
+    fn over(
+        ledger: Arc<dyn Ledger>,
+        targets: BTreeMap<String, Arc<OpenedTarget>>,
+        metrics: Metrics,
+    ) -> Self {
+        let register = Register::new(Arc::clone(&ledger));
+        let running = Arc::default();
+        let changed = Arc::new(Notify::new());
+        let stop = CancellationToken::new();
+        let pruner = prune(
+            register.clone(),
+            Arc::clone(&running),
+            Arc::clone(&changed),
+            stop.clone(),
+        );
+        let dispatchers = Self {
+            shared: Shared {
+                ledger,
+                register,
+                metrics,
+            },
+            running,
+            changed,
+            pruner: tokio::spawn(pruner),
+            stop,
+        };
+        dispatchers.reload(targets);
+        dispatchers
+    }
+
+    /// Applies a new set of targets. One whose `Arc` is the same as before goes on undisturbed; any other gets a
+    /// new loop, which begins when the calls of the old one have ended.
+    pub fn reload(&self, mut targets: BTreeMap<String, Arc<OpenedTarget>>) {
+        let mut running = self.running();
+        for (name, old) in running.iter_mut() {
+            if !targets.contains_key(name) {
+                old.stop.cancel();
+                old.opened = None;
+            }
+        }
+        targets.retain(|name, new| {
+            let old = running.get(name).and_then(|old| old.opened.as_ref());
+            old.is_none_or(|old| !Arc::ptr_eq(old, new))
+        });
+        for (name, opened) in targets {
+            let old = running.remove(&name);
+            running.insert(name, self.launch(opened, old));
+        }
+        self.changed.notify_one();
+    }
+
+    fn launch(&self, opened: Arc<OpenedTarget>, old: Option<Running>) -> Running {
+        let (commands, receiver) = mpsc::channel(ORDERS);
+        let board = Board::default();
+        let delivered = old.as_ref().map_or(0, |old| old.board.read().delivered);
+        board.update(|status| {
+            status.name.clone_from(&opened.name);
+            status.kind = opened.kind_name.to_owned();
+            status.mode = publish::mode(opened.options.mode).to_owned();
+            status.state = "waiting".into();
+            status.delivered = delivered;
+        });
+        let stop = self.stop.child_token();
+        let predecessor = old.map(|old| {
+            old.stop.cancel();
+            AbortOnDropHandle::new(old.task)
+        });
+        let task = run(
+            self.shared.clone(),
+            Arc::clone(&opened),
+            predecessor,
+            (stop.clone(), receiver, board.clone()),
+        );
+        Running {
+            opened: Some(opened),
+            commands,
+            board,
+            stop,
+            task: tokio::spawn(task),
+        }
+    }
+
+    /// The status of every target, by name.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<TargetStatus> {
+        let running = self.running();
+        let present = running.values().filter(|target| target.opened.is_some());
+        present.map(|target| target.board.read()).collect()
+    }
+
+    /// Does what an operator asks, and says what was done. It is safe by then.
+    ///
+    /// # Errors
+    /// When there is no such target or account, when the action makes no sense, or while the store is not ready.
+    pub async fn act(&self, name: &str, action: Action) -> Result<String, ActError> {
+        let commands = {
+            let running = self.running();
+            let target = running.get(name).filter(|target| target.opened.is_some());
+            let target = target.ok_or_else(|| ActError::UnknownTarget(name.to_owned()))?;
+            target.commands.clone()
+        };
+        let order = self.order(action).await?;
+        let stopping = || ActError::Unavailable("it is being stopped; try again".into());
+        let (reply, answer) = oneshot::channel();
+        commands
+            .send((order, reply))
+            .await
+            .map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    /// Looks up what the loop should not: it may read every account.
+    async fn order(&self, action: Action) -> Result<Order, ActError> {
+        let unavailable = |error: StoreError| ActError::Unavailable(error.to_string());
+        let ledger = Arc::clone(&self.shared.ledger);
+        Ok(match action {
+            Action::Pause => Order::Pause,
+            Action::Resume => Order::Resume,
+            Action::Approve => Order::Approve,
+            Action::Backfill => {
+                let count = enroll::blocking(move || ledger.count_changes(0, u64::MAX));
+                Order::Backfill {
+                    total: count.await.map_err(unavailable)?,
+                }
+            }
+            Action::Retry {
+                account: None,
+                all_parked,
+                ..
+            } => Order::RetryAll { parked: all_parked },
+            Action::Retry {
+                app,
+                account: Some(account),
+                ..
+            } => {
+                let name = account.clone();
+                let found = enroll::blocking(move || match app {
+                    Some(app) => {
+                        let id = AccountId { app, account };
+                        Ok(ledger.account(&id)?.map(|_| id).into_iter().collect())
+                    }
+                    None => ledger.find(&account),
+                });
+                let found: Vec<_> = found.await.map_err(unavailable)?;
+                if found.is_empty() {
+                    return Err(ActError::UnknownAccount(name));
+                }
+                Order::Retry(found)
+            }
+        })
+    }
+
+    /// Starts no more deliveries, and gives those under way `grace` to finish. Returns the names of the targets
+    /// that did not; what they had under way will be delivered again.
+    pub async fn stop(&self, grace: Duration) -> Vec<String> {
+        self.stop.cancel();
+        let deadline = Instant::now() + grace;
+        let running = std::mem::take(&mut *self.running());
+        let mut unfinished = Vec::new();
+        for (name, mut target) in running {
+            if tokio::time::timeout_at(deadline, &mut target.task)
+                .await
+                .is_err()
+            {
+                target.task.abort();
+                unfinished.push(name);
+            }
+        }
+        self.pruner.abort();
+        unfinished
+    }
+
+    /// Ends everything as a crash would.
+    #[cfg(test)]
+    async fn crash(self) {
+        let running = std::mem::take(&mut *self.running());
+        self.pruner.abort();
+        for target in running.into_values() {
+            target.task.abort();
+            let _ = target.task.await;
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Dispatchers {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Runs one target until it is told to stop: one loop after the other, should the store fail meanwhile.
+async fn run(
+    shared: Shared,
+    target: Arc<OpenedTarget>,
+    predecessor: Option<AbortOnDropHandle<()>>,
+    (stop, mut commands, board): (CancellationToken, mpsc::Receiver<Command>, Board),
+) {
+    if let Some(predecessor) = predecessor {
+        // Its calls must have ended; how it ended does not matter.
+        let _ = predecessor.await;
+    }
+    let mut phase = shared.ledger.phase();
+    while wait_for_store(&stop, &mut commands, &mut phase).await {
+        match shared.register.enroll(&target.name, &target.identity).await {
+            Ok(state) => {
+                let mut target = Loop::new(
+                    Arc::clone(&target),
+                    Arc::clone(&shared.ledger),
+                    state,
+                    shared.metrics.clone(),
+                    board.clone(),
+                );
+                if target.run(&stop, &mut commands, &mut phase).await == End::Stopped {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(target = target.name, %error, "cannot begin"),
+        }
+        board.update(|status| status.state = "waiting".into());
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(STORE_INTERVAL) => {}
+        }
+    }
+}
+
+/// Waits until the store is ready, and refuses orders meanwhile. False when it is time to stop.
+async fn wait_for_store(
+    stop: &CancellationToken,
+    commands: &mut mpsc::Receiver<Command>,
+    phase: &mut watch::Receiver<Phase>,
+) -> bool {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return false,
+            Ok(_) = phase.wait_for(|phase| *phase == Phase::Ready) => return true,
+            Some((_, reply)) = commands.recv() => {
+                let error = "the store is not ready; `profilesync status` tells how far it is";
+                let _ = reply.send(Err(ActError::Unavailable(error.into())));
+            }
+            else => return false,
+        }
+    }
+}
+
+/// Marks and forgets removed targets: after every reload, and every now and then.
+async fn prune(
+    register: Register,
+    running: Arc<Mutex<BTreeMap<String, Running>>>,
+    changed: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let mut wait = PRUNE_INTERVAL;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = changed.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        let (present, leaving) = {
+            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.retain(|_, one| one.opened.is_some() || !one.task.is_finished());
+            let present: BTreeSet<String> = running.keys().cloned().collect();
+            (present, running.values().any(|one| one.opened.is_none()))
+        };
+        // A target that is still coming to its end writes its own state: it is marked next time.
+        wait = match register.prune(&present).await {
+            Ok(()) if !leaving => PRUNE_INTERVAL,
+            _ => STORE_INTERVAL,
+        };
+    }
+}

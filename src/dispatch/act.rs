@@ -1,0 +1,158 @@
+//! What operators may ask of a target, and how its loop does it.
+
+use tokio::time::Instant;
+
+use super::{ActError, Reply, due::Cause, hand::Claims, settle, target::Loop};
+use crate::{
+    clock,
+    event::AccountId,
+    store::{StoreError, records::Next},
+};
+
+/// Deliveries read in one step of a sweep.
+const PAGE: usize = 128;
+
+/// An order to a loop.
+#[derive(Debug)]
+pub(super) enum Order {
+    Pause,
+    Resume,
+    /// Try these accounts now.
+    Retry(Vec<AccountId>),
+    /// Try all that are parked now, or all that wait.
+    RetryAll {
+        parked: bool,
+    },
+    /// Deliver every account anew; about so many.
+    Backfill {
+        total: u64,
+    },
+    Approve,
+}
+
+/// A walk over all deliveries that makes parked or waiting ones due.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    after: Option<AccountId>,
+    parked: bool,
+}
+
+impl Loop {
+    /// Follows an order. The answer is given when what was done is safe.
+    pub(super) fn act(&mut self, order: Order, reply: Reply) -> Result<(), StoreError> {
+        let name = &self.target.name;
+        let done = match order {
+            Order::Pause => {
+                self.state.paused = true;
+                format!("{name} is paused")
+            }
+            Order::Resume => {
+                self.state.paused = false;
+                format!("{name} goes on")
+            }
+            Order::Backfill { total } => {
+                self.state.epoch += 1;
+                self.state.backfill = Some(self.work.backfill(total));
+                tracing::info!(target = name, accounts = total, "backfill began");
+                format!("{name} gets {total} accounts anew")
+            }
+            Order::Approve => {
+                if self.state.held.take().is_none() {
+                    let error = format!("{name} is not held: there is nothing to approve");
+                    let _ = reply.send(Err(ActError::Refused(error)));
+                    return Ok(());
+                }
+                let newest = *self.ledger.changed().borrow();
+                if let Some(guard) = &mut self.guard {
+                    guard.approve(newest);
+                }
+                tracing::info!(target = name, "approved");
+                format!("{name} goes on with all that is due now")
+            }
+            Order::RetryAll { parked } => {
+                let (count, which) = if parked {
+                    (self.tally.parked(), "parked")
+                } else {
+                    (self.tally.waiting(), "waiting")
+                };
+                let text = format!("{name} tries {count} {which} accounts now");
+                self.sweep = Some(Sweep {
+                    after: None,
+                    parked,
+                });
+                self.judge.breaker.probe_now(Instant::now());
+                text
+            }
+            Order::Retry(ids) => match self.retry(&ids)? {
+                Ok(text) => text,
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                    return Ok(());
+                }
+            },
+        };
+        self.books.reply(reply, done);
+        Ok(())
+    }
+
+    fn retry(&mut self, ids: &[AccountId]) -> Result<Result<String, ActError>, StoreError> {
+        let name = &self.target.name;
+        let mut troubled = Vec::new();
+        for id in ids {
+            let state = self.ledger.delivery(self.state.id, id)?.unwrap_or_default();
+            if state.trouble.is_some() {
+                troubled.push(id.clone());
+            }
+        }
+        if troubled.is_empty() {
+            let text =
+                format!("nothing to retry: the account neither waits nor is parked at {name}");
+            return Ok(Err(ActError::Refused(text)));
+        }
+        let text = format!("{name} tries {} now", accounts(troubled.len()));
+        self.work.force(troubled);
+        self.judge.breaker.probe_now(Instant::now());
+        Ok(Ok(text))
+    }
+
+    /// Takes the next step of a sweep.
+    pub(super) fn sweep(&mut self) -> Result<(), StoreError> {
+        if self.books.is_writing() {
+            return Ok(());
+        }
+        let Some(mut sweep) = self.sweep.take() else {
+            return Ok(());
+        };
+        let page = self
+            .ledger
+            .deliveries(self.state.id, sweep.after.as_ref(), PAGE)?;
+        let last = page.len() < PAGE;
+        for (id, before) in page {
+            sweep.after = Some(id.clone());
+            let meant = match before.trouble.as_ref().map(|trouble| trouble.next) {
+                Some(Next::Parked) => sweep.parked,
+                Some(Next::Retry { .. }) => !sweep.parked,
+                None => false,
+            };
+            if meant
+                && self
+                    .work
+                    .hand
+                    .take(&id, Cause::Forced, Claims::default())
+                    .is_ok()
+            {
+                let after = settle::lifted(&before, clock::now());
+                self.settled(id, before, after, false);
+            }
+        }
+        self.sweep = (!last).then_some(sweep);
+        Ok(())
+    }
+}
+
+fn accounts(count: usize) -> String {
+    match count {
+        1 => "1 account".into(),
+        count => format!("{count} accounts"),
+    }
+}

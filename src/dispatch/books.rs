@@ -1,0 +1,154 @@
+//! What a dispatcher has yet to write: results, cursors, and whom to tell once they are safe.
+//!
+//! One write is outstanding at a time. What gathers meanwhile goes with the next one, so that results are
+//! batched exactly as much as the store is slow.
+
+use std::time::Duration;
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{Reply, ledger::Ledger, work::Work};
+use crate::{
+    event::AccountId,
+    store::{
+        Write,
+        records::{DeliveryState, TargetState},
+    },
+};
+
+/// Cursors that moved without any result (accounts that were skipped) are written no more often.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A delivery whose state changes.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) id: AccountId,
+    pub(super) before: DeliveryState,
+    pub(super) after: DeliveryState,
+    /// Whether the account rests before its next delivery.
+    pub(super) cool: bool,
+}
+
+/// See the module.
+pub(super) struct Books {
+    settled: Vec<Settled>,
+    /// Told when the target's state, as it is now, is written.
+    replies: Vec<(Reply, String)>,
+    /// Whether the target's state must be written soon, or when convenient.
+    urgent: bool,
+    dirty: bool,
+    saved: Instant,
+    writing: Option<Writing>,
+}
+
+/// A write under way.
+struct Writing {
+    done: oneshot::Receiver<()>,
+    written: Written,
+}
+
+/// What a finished write consisted of.
+pub(super) struct Written {
+    pub(super) settled: Vec<Settled>,
+    pub(super) replies: Vec<(Reply, String)>,
+}
+
+impl Books {
+    pub(super) fn new() -> Self {
+        Self {
+            settled: Vec::new(),
+            replies: Vec::new(),
+            urgent: false,
+            dirty: false,
+            saved: Instant::now(),
+            writing: None,
+        }
+    }
+
+    pub(super) fn settle(&mut self, settled: Settled) {
+        self.settled.push(settled);
+    }
+
+    /// The target's state was changed and is to be written at once.
+    pub(super) fn state_changed(&mut self) {
+        self.urgent = true;
+    }
+
+    /// Answers an operator once the target's state is written.
+    pub(super) fn reply(&mut self, reply: Reply, text: String) {
+        self.replies.push((reply, text));
+        self.urgent = true;
+    }
+
+    /// Results that are not known to be written.
+    pub(super) fn backlog(&self) -> usize {
+        let writing = self.writing.as_ref();
+        self.settled.len() + writing.map_or(0, |writing| writing.written.settled.len())
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Whether all is written.
+    pub(super) fn is_clean(&self) -> bool {
+        !self.is_writing() && self.settled.is_empty() && !self.urgent && !self.dirty
+    }
+
+    /// When the state will be written though nothing else happens.
+    pub(super) fn save_at(&self) -> Option<Instant> {
+        (self.dirty && !self.is_writing()).then(|| self.saved + SAVE_INTERVAL)
+    }
+
+    /// Starts a write if there is reason for one and none is under way. True when that ends the backfill.
+    pub(super) fn flush(
+        &mut self,
+        (name, state, work): (&str, &mut TargetState, &mut Work),
+        ledger: &dyn Ledger,
+        (now, last): (Instant, bool),
+    ) -> bool {
+        if self.is_writing() {
+            return false;
+        }
+        for settled in &self.settled {
+            work.settle(&settled.id);
+        }
+        let saved = work.save(state);
+        self.urgent |= saved.backfilled;
+        self.dirty |= saved.moved;
+        let save = self.dirty && (last || self.saved + SAVE_INTERVAL <= now);
+        if self.settled.is_empty() && !self.urgent && !save {
+            return saved.backfilled;
+        }
+        let target = state.id;
+        let deliveries = self.settled.iter().map(|settled| Write::Delivery {
+            target,
+            id: settled.id.clone(),
+            state: settled.after.clone(),
+        });
+        let state = Write::Target {
+            name: name.to_owned(),
+            state: state.clone(),
+        };
+        let done = ledger.write(deliveries.chain([state]).collect());
+        let written = Written {
+            settled: std::mem::take(&mut self.settled),
+            replies: std::mem::take(&mut self.replies),
+        };
+        self.writing = Some(Writing { done, written });
+        self.urgent = false;
+        self.dirty = false;
+        self.saved = now;
+        saved.backfilled
+    }
+
+    /// Waits for the write under way; forever when there is none. `None` when it may be lost.
+    pub(super) async fn written(&mut self) -> Option<Written> {
+        let Some(writing) = &mut self.writing else {
+            return std::future::pending().await;
+        };
+        let done = (&mut writing.done).await;
+        let writing = self.writing.take()?;
+        done.ok().map(|()| writing.written)
+    }
+}

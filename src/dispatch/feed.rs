@@ -1,0 +1,80 @@
+//! A walk over the change index: what was fetched, what of it is unfinished, and the cursor that follows.
+//!
+//! The index holds one entry per account, at its newest change. So an entry that is fetched and unfinished need
+//! not be remembered for long: when the account changes again its entry moves behind the walk, and is met anew.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::ledger::Ledger;
+use crate::store::{Change, StoreError};
+
+/// Entries fetched at once.
+const PAGE: usize = 128;
+
+/// A walk over the entries in `(cursor, end]`.
+pub(super) struct Feed {
+    /// Fetched up to here.
+    position: u64,
+    end: u64,
+    /// Fetched and not looked at.
+    page: VecDeque<Change>,
+    /// Fetched and not finished, by sequence number; those of the page among them.
+    open: BTreeSet<u64>,
+    /// Whether there may be entries behind the position.
+    more: bool,
+}
+
+impl Feed {
+    pub(super) fn new(cursor: u64, end: u64) -> Self {
+        Self {
+            position: cursor,
+            end,
+            page: VecDeque::new(),
+            open: BTreeSet::new(),
+            more: true,
+        }
+    }
+
+    /// The index has grown.
+    pub(super) fn wake(&mut self) {
+        self.more = true;
+    }
+
+    /// The next entry. It is unfinished until [`Feed::finish`].
+    pub(super) fn next(&mut self, ledger: &dyn Ledger) -> Result<Option<Change>, StoreError> {
+        if self.page.is_empty() && self.more {
+            let page = ledger.changes(self.position, self.end, PAGE)?;
+            self.more = page.len() == PAGE;
+            if let Some(last) = page.last() {
+                self.position = last.seq;
+            }
+            self.open.extend(page.iter().map(|change| change.seq));
+            self.page.extend(page);
+        }
+        Ok(self.page.pop_front())
+    }
+
+    /// An entry needs no more attention, even after a restart.
+    pub(super) fn finish(&mut self, seq: u64) {
+        self.open.remove(&seq);
+    }
+
+    /// Every entry up to here is finished.
+    pub(super) fn cursor(&self) -> u64 {
+        self.open.first().map_or(self.position, |seq| seq - 1)
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// How many entries were fetched and are not finished.
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether everything in the index up to now was fetched.
+    pub(super) fn at_end(&self) -> bool {
+        !self.more
+    }
+}

@@ -1,0 +1,300 @@
+//! Where a dispatcher's work comes from: retries whose time has come, changes, and a backfill.
+//!
+//! First attempts and repeated ones are two lanes, so that neither starves the other.
+
+use std::collections::VecDeque;
+
+use super::{
+    due::Cause,
+    feed::Feed,
+    hand::{Claims, Hand},
+    ledger::Ledger,
+};
+use crate::{
+    clock::Millis,
+    event::AccountId,
+    store::{
+        StoreError,
+        records::{Backfill, TargetId, TargetState},
+    },
+};
+
+/// Retries fetched at once.
+const PAGE: usize = 64;
+
+/// An account to look at; it is in hand.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) id: AccountId,
+    pub(super) cause: Cause,
+    pub(super) source: Source,
+}
+
+/// Which account of it must be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The backfill, which has a rate of its own.
+    Backfill,
+    /// A part of a batch that failed, whose accounts the guard has counted.
+    Part,
+    /// Anything else.
+    Other,
+}
+
+impl Candidate {
+    fn new(id: AccountId, cause: Cause) -> Self {
+        let source = Source::Other;
+        Self { id, cause, source }
+    }
+}
+
+/// All work of one target.
+pub(super) struct Work {
+    target: TargetId,
+    pub(super) hand: Hand,
+    /// In hand, and to be looked at again.
+    ready: VecDeque<Candidate>,
+    /// In hand: parts of batches that failed as a whole. Calls never mix them with others.
+    parts: Vec<Vec<AccountId>>,
+    pub(super) live: Feed,
+    pub(super) fill: Option<Feed>,
+    /// Entries of the backfill that were finished and not yet collected by [`Work::save`].
+    filled: u64,
+    forced: VecDeque<AccountId>,
+    retries: VecDeque<AccountId>,
+    /// When the next retry that is not in `retries` is due, as far as is known.
+    retry_at: Option<Millis>,
+}
+
+impl Work {
+    /// Goes on from where the state says.
+    pub(super) fn new(state: &TargetState) -> Self {
+        Self {
+            target: state.id,
+            hand: Hand::default(),
+            ready: VecDeque::new(),
+            parts: Vec::new(),
+            live: Feed::new(state.live, u64::MAX),
+            fill: state
+                .backfill
+                .as_ref()
+                .map(|fill| Feed::new(fill.next, fill.end)),
+            filled: 0,
+            forced: VecDeque::new(),
+            retries: VecDeque::new(),
+            retry_at: Some(0),
+        }
+    }
+
+    /// An account to try for the first time since it changed, or since the backfill began (if `fill`).
+    pub(super) fn first(
+        &mut self,
+        ledger: &dyn Ledger,
+        fill: bool,
+    ) -> Result<Option<Candidate>, StoreError> {
+        if let Some(candidate) = self.ready.pop_front() {
+            return Ok(Some(candidate));
+        }
+        while let Some(change) = self.live.next(ledger)? {
+            let claims = Claims {
+                live: Some(change.seq),
+                fill: None,
+            };
+            match self.hand.take(&change.id, Cause::Change, claims) {
+                Ok(()) => return Ok(Some(Candidate::new(change.id, Cause::Change))),
+                Err(replaced) => self.finish(replaced),
+            }
+        }
+        while fill && let Some(feed) = &mut self.fill {
+            let Some(change) = feed.next(ledger)? else {
+                break;
+            };
+            let claims = Claims {
+                live: None,
+                fill: Some(change.seq),
+            };
+            match self.hand.take(&change.id, Cause::Backfill, claims) {
+                Ok(()) => {
+                    let (id, cause, source) = (change.id, Cause::Backfill, Source::Backfill);
+                    return Ok(Some(Candidate { id, cause, source }));
+                }
+                Err(replaced) => self.finish(replaced),
+            }
+        }
+        Ok(None)
+    }
+
+    /// An account to try again, unless it is one of those to `skip`.
+    pub(super) fn again(
+        &mut self,
+        ledger: &dyn Ledger,
+        now: Millis,
+        skip: impl Fn(&AccountId) -> bool,
+    ) -> Result<Option<Candidate>, StoreError> {
+        while let Some(id) = pop_unless(&mut self.forced, &skip) {
+            if self
+                .hand
+                .take(&id, Cause::Forced, Claims::default())
+                .is_ok()
+            {
+                return Ok(Some(Candidate::new(id, Cause::Forced)));
+            }
+        }
+        if self.retry_at.is_some_and(|at| at <= now) && self.retries.iter().all(&skip) {
+            self.load_retries(ledger, now)?;
+        }
+        while let Some(id) = pop_unless(&mut self.retries, &skip) {
+            if !self.hand.holds(&id) {
+                // Free, so taking it cannot fail.
+                let _ = self.hand.take(&id, Cause::Retry, Claims::default());
+                return Ok(Some(Candidate::new(id, Cause::Retry)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Entries of accounts that are busy are old: what follows for them is being written.
+    fn load_retries(&mut self, ledger: &dyn Ledger, now: Millis) -> Result<(), StoreError> {
+        let limit = PAGE + self.hand.busy();
+        let rows = ledger.retries(self.target, limit)?;
+        self.retry_at = (rows.len() == limit).then_some(now);
+        for (at, id) in rows {
+            if at > now {
+                self.retry_at = Some(at);
+                break;
+            }
+            if !self.hand.holds(&id) && !self.retries.contains(&id) {
+                self.retries.push_back(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// A part of a batch that failed as a whole: at most `limit` accounts.
+    pub(super) fn part(&mut self, limit: usize) -> Option<Vec<Candidate>> {
+        let part = self.parts.last_mut()?;
+        let rest = part.split_off(limit.min(part.len()));
+        let ids = std::mem::replace(part, rest);
+        if part.is_empty() {
+            self.parts.pop();
+        }
+        // That they are due was decided when they were first called.
+        let (cause, source) = (Cause::Forced, Source::Part);
+        let candidates = ids.into_iter().map(|id| Candidate { id, cause, source });
+        Some(candidates.collect())
+    }
+
+    /// An account of a part for which there was no room in the call.
+    pub(super) fn rejoin(&mut self, candidate: Candidate) {
+        self.parts.push(vec![candidate.id]);
+    }
+
+    /// Cuts a failed batch in half, to be called next.
+    pub(super) fn split(&mut self, mut ids: Vec<AccountId>) {
+        let second = ids.split_off(ids.len() / 2);
+        self.parts.push(second);
+        self.parts.push(ids);
+    }
+
+    /// The account is to be looked at again at once.
+    pub(super) fn put_back(&mut self, candidate: Candidate) {
+        self.ready.push_front(candidate);
+    }
+
+    /// There is a retry at that time.
+    pub(super) fn retry_at(&mut self, at: Millis) {
+        self.retry_at = Some(self.retry_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// When the next retry is due, as far as is known.
+    pub(super) fn next_retry(&self) -> Option<Millis> {
+        self.retry_at
+    }
+
+    /// These are to be tried whatever their backoff says.
+    pub(super) fn force(&mut self, ids: impl IntoIterator<Item = AccountId>) {
+        self.forced.extend(ids);
+    }
+
+    /// Nothing is to be done about the account now.
+    pub(super) fn leave(&mut self, id: &AccountId) {
+        match self.hand.leave(id) {
+            Ok(claims) => self.finish(claims),
+            Err(cause) => self.ready.push_back(Candidate::new(id.clone(), cause)),
+        }
+    }
+
+    /// The account's result is about to be written.
+    pub(super) fn settle(&mut self, id: &AccountId) {
+        let claims = self.hand.settle(id);
+        self.finish(claims);
+    }
+
+    /// Lets go of the accounts that have cooled.
+    pub(super) fn tick(&mut self, now: tokio::time::Instant) {
+        while let Some(id) = self.hand.cooled(now) {
+            self.leave(&id);
+        }
+    }
+
+    fn finish(&mut self, claims: Claims) {
+        if let Some(seq) = claims.live {
+            self.live.finish(seq);
+        }
+        if let (Some(seq), Some(fill)) = (claims.fill, &mut self.fill) {
+            fill.finish(seq);
+            self.filled += 1;
+        }
+    }
+
+    /// Walks again over every account whose change was fetched. Those in hand are among them: what is under way
+    /// counts for the epoch before.
+    pub(super) fn backfill(&mut self, total: u64) -> Backfill {
+        let end = self.live.position();
+        self.hand.drop_fill();
+        self.filled = 0;
+        self.fill = Some(Feed::new(0, end));
+        Backfill {
+            next: 0,
+            end,
+            total,
+            done: 0,
+        }
+    }
+
+    /// Brings the cursors of a state up to date. Says whether that changed any, and whether the backfill is done.
+    pub(super) fn save(&mut self, state: &mut TargetState) -> Saved {
+        let before = (state.live, state.backfill.as_ref().map(|fill| fill.next));
+        state.live = self.live.cursor();
+        let mut backfilled = false;
+        if let (Some(fill), Some(saved)) = (&self.fill, &mut state.backfill) {
+            saved.next = fill.cursor();
+            saved.done += std::mem::take(&mut self.filled);
+            if fill.at_end() && fill.open() == 0 {
+                backfilled = true;
+                self.fill = None;
+                state.backfill = None;
+            }
+        }
+        let after = (state.live, state.backfill.as_ref().map(|fill| fill.next));
+        Saved {
+            moved: before != after,
+            backfilled,
+        }
+    }
+}
+
+/// The first id that is not to be skipped; the others keep their places.
+fn pop_unless(
+    ids: &mut VecDeque<AccountId>,
+    skip: impl Fn(&AccountId) -> bool,
+) -> Option<AccountId> {
+    let at = ids.iter().position(|id| !skip(id))?;
+    ids.remove(at)
+}
+
+/// What [`Work::save`] found.
+pub(super) struct Saved {
+    pub(super) moved: bool,
+    pub(super) backfilled: bool,
+}
