@@ -13,6 +13,8 @@ pub mod schema;
 
 mod sources;
 mod target;
+#[cfg(test)]
+mod tests;
 mod units;
 
 use std::{
@@ -49,7 +51,7 @@ pub struct Config {
 }
 
 /// `[apps.NAME]`
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct App {
     /// NAME
     pub name: String,
@@ -70,7 +72,7 @@ impl fmt::Debug for Token {
 }
 
 /// `[listener]`
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// Where to listen, unless systemd hands over a socket.
     pub address: Address,
@@ -144,7 +146,7 @@ pub struct Store {
 }
 
 /// `[admin]`
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// The admin socket, mode 0660.
     pub socket: PathBuf,

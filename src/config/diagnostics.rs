@@ -163,8 +163,8 @@ impl Diagnostics {
     pub fn into_failure(self) -> Failure {
         self.print();
         let message = match self.len() {
-            1 => "the configuration has a mistake".to_owned(),
-            mistakes => format!("the configuration has {mistakes} mistakes"),
+            1 => "the configuration cannot be used".to_owned(),
+            mistakes => format!("the configuration cannot be used: it has {mistakes} mistakes"),
         };
         Failure::new(Exit::Config, message)
     }

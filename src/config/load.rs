@@ -19,7 +19,6 @@ use toml::{
 
 use super::{
     diagnostics::{Diagnostic, Diagnostics},
-    mask::Masks,
     merge, raw,
     read::{Read, read},
     sources::Sources,
@@ -64,15 +63,15 @@ pub(super) fn load_sources<T>(
     let merge::Parsed {
         tree,
         syntax,
+        masks,
         conflicts,
     } = merge::parse(&sources);
     found.extend(syntax);
     if !found.is_empty() {
         drop(tree);
-        return Err(Diagnostics::new(sources, Masks::default(), found));
+        return Err(Diagnostics::new(sources, masks, found));
     }
     found.extend(conflicts);
-    let masks = Masks::of(&tree);
     for span in masks.secrets() {
         found.extend(readable_secret(&sources, span));
     }

@@ -48,13 +48,15 @@ enum Secrecy {
 }
 
 impl Masks {
-    /// Finds the strings of a table that was parsed without errors.
-    pub(super) fn of(table: &DeTable<'_>) -> Self {
+    /// Finds the strings of files that were parsed without errors. Those that are set twice count too.
+    pub(super) fn of<'a>(files: impl IntoIterator<Item = &'a DeTable<'a>>) -> Self {
         let mut masks = Self {
             strings: Vec::new(),
             parsed: true,
         };
-        masks.table(table, Secrecy::Ordinary);
+        for file in files {
+            masks.table(file, Secrecy::Ordinary);
+        }
         masks
     }
 
@@ -183,7 +185,7 @@ mod tests {
     fn check(text: &str, about: &str, shown: &str) {
         let start = text.find(about).unwrap();
         let table = DeTable::parse(text).unwrap();
-        let masks = Masks::of(table.get_ref());
+        let masks = Masks::of([table.get_ref()]);
         assert_eq!(masks.line(text, 0, &(start..start + about.len())), shown);
     }
 
@@ -197,7 +199,7 @@ mod tests {
             "5",
             r#"a = { b = "* *", c = 5 }"#,
         );
-        check(r#"é = "ü""#, "é", r#"é = "*""#);
+        check(r#""é" = "ü""#, r#""é""#, r#""é" = "*""#);
     }
 
     #[test]
@@ -235,7 +237,7 @@ mod tests {
                 "a = { max = 5, token = s3cret }",
                 "a = { max = 5, token = ****** *",
             ),
-            ("'x-token' = s3cret", "'********* = ******"),
+            ("'x-token' = s3cret", "'*******' * ******"),
         ] {
             assert_eq!(mask_unparsed(line), shown);
         }

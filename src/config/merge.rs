@@ -5,7 +5,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{diagnostics::Diagnostic, sources::Sources};
+use super::{diagnostics::Diagnostic, mask::Masks, sources::Sources};
 
 /// All files as one tree.
 #[derive(Default)]
@@ -13,22 +13,26 @@ pub(super) struct Parsed<'a> {
     /// What a file with syntax errors means is not certain.
     pub(super) tree: DeTable<'a>,
     pub(super) syntax: Vec<Diagnostic>,
+    /// What messages about the files may show.
+    pub(super) masks: Masks,
     /// Keys that are set twice; the first one is in the tree.
     pub(super) conflicts: Vec<Diagnostic>,
 }
 
 pub(super) fn parse(sources: &Sources) -> Parsed<'_> {
     let mut parsed = Parsed::default();
+    let mut tables = Vec::new();
     for source in &sources.files {
         let (table, errors) = DeTable::parse_recoverable(source.padded());
         parsed.syntax.extend(syntax_errors(sources, errors));
+        tables.push(table.into_inner());
+    }
+    if parsed.syntax.is_empty() {
+        parsed.masks = Masks::of(&tables);
+    }
+    for table in tables {
         let path = &mut String::new();
-        add(
-            &mut parsed.tree,
-            table.into_inner(),
-            path,
-            &mut parsed.conflicts,
-        );
+        add(&mut parsed.tree, table, path, &mut parsed.conflicts);
     }
     parsed
 }

@@ -61,22 +61,47 @@ pub(super) fn read<T: DeserializeOwned>(
     }
 }
 
-/// Takes out the innermost entry whose key or value encloses the span; returns its path.
+/// Takes out the entry whose key or value the span is of, or the innermost one around it; returns its path.
 pub(super) fn take_entry(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
-    for (key, value) in table.iter_mut() {
-        if let DeValue::Table(inner) = value.get_mut()
-            && let Some(path) = take_entry(inner, span)
-        {
-            return Some(join(key.get_ref(), &path));
-        }
-    }
-    let encloses = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
+    take_first(table, &|entry| entry == span).or_else(|| {
+        take_last(table, &|entry| {
+            entry.start <= span.start && span.end <= entry.end
+        })
+    })
+}
+
+type IsIt<'a> = &'a dyn Fn(&Range<usize>) -> bool;
+
+/// The outermost entry; a key of a header is also a part of the tables under it.
+fn take_first(table: &mut DeTable<'_>, is_it: IsIt<'_>) -> Option<String> {
+    take_here(table, is_it).or_else(|| take_below(table, is_it, take_first))
+}
+
+/// The innermost entry.
+fn take_last(table: &mut DeTable<'_>, is_it: IsIt<'_>) -> Option<String> {
+    take_below(table, is_it, take_last).or_else(|| take_here(table, is_it))
+}
+
+fn take_here(table: &mut DeTable<'_>, is_it: IsIt<'_>) -> Option<String> {
     let key = table
         .iter()
-        .find(|(key, value)| encloses(key.span()) || encloses(value.span()))
+        .find(|(key, value)| is_it(&key.span()) || is_it(&value.span()))
         .map(|(key, _)| key.get_ref().to_string())?;
     table.remove(key.as_str());
     Some(key)
+}
+
+fn take_below(
+    table: &mut DeTable<'_>,
+    is_it: IsIt<'_>,
+    take: fn(&mut DeTable<'_>, IsIt<'_>) -> Option<String>,
+) -> Option<String> {
+    table
+        .iter_mut()
+        .find_map(|(key, value)| match value.get_mut() {
+            DeValue::Table(inner) => Some(join(key.get_ref(), &take(inner, is_it)?)),
+            _ => None,
+        })
 }
 
 pub(super) fn join(path: &str, key: &str) -> String {

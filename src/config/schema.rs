@@ -87,3 +87,70 @@ fn rename_references(schema: &mut Value, kind: &str) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::{raw::OPTION_KEYS, schema};
+    use crate::config::tests::KINDS;
+
+    /// All references, and all tables that let unknown keys through.
+    fn walk<'a>(schema: &'a Value, references: &mut Vec<&'a str>, open: &mut Vec<&'a Value>) {
+        if schema["type"] == "object" && schema.get("additionalProperties").is_none() {
+            open.push(schema);
+        }
+        match schema {
+            Value::Object(members) => {
+                references.extend(members.get("$ref").and_then(Value::as_str));
+                members
+                    .values()
+                    .for_each(|value| walk(value, references, open));
+            }
+            Value::Array(values) => values
+                .iter()
+                .for_each(|value| walk(value, references, open)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn references_lead_somewhere_and_tables_are_closed() {
+        let schema = schema(KINDS);
+        let (mut references, mut open) = (Vec::new(), Vec::new());
+        walk(&schema, &mut references, &mut open);
+        assert!(
+            references.contains(&"#/definitions/post.Style"),
+            "{references:?}"
+        );
+        for reference in references {
+            let found = schema.pointer(reference.trim_start_matches('#'));
+            assert!(found.is_some_and(Value::is_object), "{reference}");
+        }
+        assert!(open.is_empty(), "{open:?}");
+    }
+
+    #[test]
+    fn a_target_has_its_type_the_daemons_keys_and_the_kinds() {
+        let schema = schema(KINDS);
+        let post = &schema["properties"]["targets"]["additionalProperties"]["oneOf"][0];
+        assert_eq!(post["properties"]["type"]["const"], "post");
+        assert_eq!(post["required"], serde_json::json!(["type", "url"]));
+        for key in OPTION_KEYS.iter().chain(&["url", "secret"]) {
+            assert!(post["properties"].get(key).is_some(), "{key}");
+        }
+        // Every option is taken out of the table before the kind sees it.
+        assert_eq!(
+            schema["definitions"]["Options"]["properties"]
+                .as_object()
+                .unwrap()
+                .len(),
+            OPTION_KEYS.len()
+        );
+        assert_eq!(post["properties"]["timeout"]["default"], "10s");
+        assert_eq!(
+            schema["definitions"]["Listener"]["properties"]["address"]["default"],
+            "127.0.0.1:8700"
+        );
+    }
+}

@@ -44,29 +44,25 @@ impl Sources {
     pub(super) fn read(main: &Path) -> (Self, Vec<Diagnostic>) {
         let mut sources = Self::default();
         let mut found = Vec::new();
-        if let Err(error) = sources.read_file(main) {
-            found.push(error);
-            return (sources, found);
-        }
-        match drop_ins(main) {
-            Ok(paths) => {
-                found.extend(
-                    paths
-                        .iter()
-                        .filter_map(|path| sources.read_file(path).err()),
-                );
+        sources.read_file(main, &mut found);
+        if found.is_empty() {
+            for path in drop_ins(main, &mut found) {
+                sources.read_file(&path, &mut found);
             }
-            Err(error) => found.push(error),
         }
         (sources, found)
     }
 
-    fn read_file(&mut self, path: &Path) -> Result<(), Diagnostic> {
-        let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
-        let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
+    fn read_file(&mut self, path: &Path, found: &mut Vec<Diagnostic>) {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => return found.push(unreadable(path, &error)),
+        };
         let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
-        self.push(path, &text, mode & 0o004 != 0);
-        Ok(())
+        match String::from_utf8(bytes) {
+            Ok(text) => self.push(path, &text, mode & 0o004 != 0),
+            Err(error) => found.push(not_utf8(path, &error)),
+        }
     }
 
     /// Adds a text as the next file.
@@ -115,25 +111,25 @@ impl Source {
 }
 
 /// `conf.d/*.toml` beside the main file, in name order. Hidden files are left out: editors leave them behind.
-fn drop_ins(main: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
+fn drop_ins(main: &Path, found: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
     let folder = main.with_file_name("conf.d");
-    let entries = match fs::read_dir(&folder) {
+    let entries = match fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unreadable(&folder, &error)),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|error| unreadable(&folder, &error))?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension() == Some(OsStr::new("toml")) {
-            paths.push(path);
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                found.push(unreadable(&folder, &error));
+            }
+            return Vec::new();
         }
-    }
+    };
+    let mut paths: Vec<_> = entries
+        .into_iter()
+        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+        .map(|entry| entry.path())
+        .filter(|path| path.extension() == Some(OsStr::new("toml")))
+        .collect();
     paths.sort();
-    Ok(paths)
+    paths
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {

@@ -215,31 +215,23 @@ impl<const MAX: u32> JsonSchema for Count<MAX> {
     }
 }
 
-/// Reads a text and parses it. `expected` says what the text must be.
-fn from_text<'de, D, T>(
-    deserializer: D,
+/// Reads a text and parses it. Parsing is done by the visitor, for then its errors get the position of the text.
+struct Text<T> {
+    /// What the text must be.
     expected: &'static str,
     parse: fn(&str) -> Result<T, String>,
-) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    struct Text(&'static str);
+}
 
-    impl Visitor<'_> for Text {
-        type Value = String;
+impl<T> Visitor<'_> for Text<T> {
+    type Value = T;
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(self.0)
-        }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
-            Ok(text.to_owned())
-        }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
     }
 
-    let text = deserializer.deserialize_str(Text(expected))?;
-    parse(&text).map_err(D::Error::custom)
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        (self.parse)(text).map_err(E::custom)
+    }
 }
 
 macro_rules! texts {
@@ -250,7 +242,12 @@ macro_rules! texts {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                from_text(deserializer, $expected, $parse).map(Self)
+                deserializer
+                    .deserialize_str(Text {
+                        expected: $expected,
+                        parse: $parse,
+                    })
+                    .map(Self)
             }
         }
 
