@@ -20,14 +20,11 @@ use crate::{accept::Socket, config};
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// An admin address cannot be had.
+/// A socket cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The socket cannot be made.
-    #[error(
-        "the admin socket {} cannot be made; give it another place with admin.socket",
-        path.display()
-    )]
+    #[error("the socket {} cannot be made; give it a place where this user may write", path.display())]
     Socket {
         /// Where.
         path: PathBuf,
@@ -36,7 +33,7 @@ pub enum BindError {
         cause: io::Error,
     },
     /// Something else is there.
-    #[error("{} is in the way of the admin socket: {what}", path.display())]
+    #[error("the socket {} cannot be made: {what}", path.display())]
     InTheWay {
         /// Where.
         path: PathBuf,
@@ -97,7 +94,7 @@ fn check_free(path: &Path) -> Result<(), &'static str> {
         return Ok(());
     };
     if !found.file_type().is_socket() {
-        return Err("it is no socket");
+        return Err("something else is there");
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),

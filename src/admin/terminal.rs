@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{Admin, view::Status};
+use crate::table::count;
 
 /// The least time between two lines.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -44,11 +45,6 @@ fn line(status: &Status) -> String {
     parts.push(count(status.accounts, "account"));
     parts.push(format!("{due} due"));
     parts.join(", ")
-}
-
-fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
 }
 
 #[cfg(test)]

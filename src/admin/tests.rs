@@ -157,9 +157,8 @@ async fn readiness_is_the_journals_and_the_listeners() {
         world.get("/readyz").await,
         json!({"ready": true, "journal": "ok", "store": "ready", "listener": "ok"})
     );
-    world
-        .journal
-        .send_replace(Err("no space left on device".into()));
+    let full = Err("no space left on device".to_owned());
+    world.journal.send(full).unwrap();
     let response = world.call("GET", "/readyz", "").await;
     assert_eq!(response.status(), 503);
     let body: Value = serde_json::from_slice(response.body()).unwrap();

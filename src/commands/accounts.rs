@@ -10,7 +10,7 @@ use crate::{
     client::{Client, ClientError, segment},
     event::AccountId,
     exit::{Exit, Failure},
-    table::{Cell, Colour, Table, coloured, harmless, time},
+    table::{Cell, Colour, Table, coloured, count, harmless, time},
 };
 
 /// How it is called.
@@ -120,7 +120,7 @@ fn detail(detail: &AccountDetail, coloured: bool) -> String {
     }
     line("event time", &time(document.event_time));
     line("changed", &time(detail.account.changed_at));
-    line("history", &format!("{} events", detail.history));
+    line("history", &count(u64::from(detail.history), "event"));
     if !detail.targets.is_empty() {
         let table = deliveries(&detail.targets, document.revision);
         text += &format!("\n{}", table.render(coloured));
@@ -155,11 +155,8 @@ fn trouble(delivery: &Delivery) -> String {
         Some(next) => format!("next try {}", time(next)),
         None => "parked".into(),
     };
-    let (attempts, reason) = (trouble.attempts, &trouble.reason);
-    format!(
-        "revision {}, {attempts} tries, {next}: {reason}",
-        trouble.revision
-    )
+    let (revision, attempts, reason) = (trouble.revision, trouble.attempts, &trouble.reason);
+    format!("revision {revision}, attempt {attempts}, {next}: {reason}")
 }
 
 fn life(status: Life) -> (&'static str, Colour) {
@@ -298,7 +295,7 @@ changed:      2022-12-09T08:26:54.200Z
 history:      9 events
 
 TARGET  HOLDS  SINCE                     ANSWER  TROUBLE
-crm         6  2022-12-09T08:20:00.000Z  200 OK  revision 7, 2 tries, parked: 422 name too long
+crm         6  2022-12-09T08:20:00.000Z  200 OK  revision 7, attempt 2, parked: 422 name too long
 ";
         assert_eq!(detail(&account, false), expected);
     }

@@ -1,7 +1,7 @@
 //! `profilesync store`: the state directory. `backup` asks the daemon if there is one; the others need it stopped.
 
 use std::{
-    io::{BufWriter, Write as _, stdout},
+    io::{BufWriter, ErrorKind, Write as _, stdout},
     path::{Path, PathBuf},
 };
 
@@ -144,8 +144,11 @@ fn rebuild(state: &Path) -> Result<(), Failure> {
 
 fn dump(state: &Path) -> Result<(), Failure> {
     let mut out = BufWriter::new(stdout().lock());
-    offline::dump(state, &mut out)?;
-    printed(out.flush())
+    match offline::dump(state, &mut out) {
+        Err(OfflineError::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => printed(out.flush()),
+    }
 }
 
 async fn backup(client: &Client, state: &Path, file: &Path) -> Result<(), Failure> {

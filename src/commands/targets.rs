@@ -8,7 +8,7 @@ use crate::{
     client::{Client, segment},
     clock,
     exit::Failure,
-    table::coloured,
+    table::{coloured, harmless},
 };
 
 /// How it is called.
@@ -99,7 +99,7 @@ async fn retry(client: &Client, which: &RetryArgs) -> Result<(), Failure> {
 }
 
 fn tell(acted: &Acted) -> Result<(), Failure> {
-    print(&format!("{}: {}\n", acted.target, acted.done))
+    print(&format!("{}\n", harmless(&acted.done)))
 }
 
 async fn list(client: &Client, json: bool) -> Result<(), Failure> {

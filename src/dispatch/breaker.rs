@@ -2,7 +2,7 @@
 //! being tried in vain. Pure: time is a parameter.
 //!
 //! While it is open one real delivery is made every now and then as a probe. An account that always fails must
-//! not shut out the others, so as long as fewer than [`SUSPECTS`] accounts are behind the failures, any other
+//! not shut out the others, so as long as fewer than [`SUSPECTS`] accounts began to fail in a row, any other
 //! account may be tried at once.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{config, event::AccountId};
 
-/// So many different accounts must have failed in a row before the target alone is to blame.
+/// So many different accounts must have begun to fail in a row before the target alone is to blame.
 const SUSPECTS: usize = 3;
 
 /// The switch of one target.
@@ -38,7 +38,7 @@ pub(super) enum Gate {
     Open,
     /// One delivery of any account, as a probe.
     Probe,
-    /// One delivery of an account that is no suspect.
+    /// One delivery of an account that did not fail.
     Others,
     /// Nothing.
     Shut,
@@ -67,11 +67,6 @@ impl Breaker {
         }
     }
 
-    /// Whether an account failed in the present streak, as far as that is remembered.
-    pub(super) fn suspects(&self, id: &AccountId) -> bool {
-        self.suspects.contains(id)
-    }
-
     /// When the next probe may start; `None` while the breaker is closed or a probe is under way.
     pub(super) fn probe_at(&self) -> Option<Instant> {
         let open = self.open.as_ref().filter(|open| !open.probing)?;
@@ -92,17 +87,17 @@ impl Breaker {
         }
     }
 
-    /// A call failed, and the target is to blame. `after` is the delay it asked for. True when that opened the
-    /// breaker.
+    /// A call failed, and the target is to blame. `suspects` are its accounts that were not failing before; `after`
+    /// is the delay the target asked for. True when that opened the breaker.
     pub(super) fn fault<'a>(
         &mut self,
-        accounts: impl IntoIterator<Item = &'a AccountId>,
+        suspects: impl IntoIterator<Item = &'a AccountId>,
         probe: bool,
         after: Duration,
         now: Instant,
     ) -> bool {
         self.streak = self.streak.saturating_add(1);
-        for id in accounts {
+        for id in suspects {
             if self.suspects.len() == SUSPECTS {
                 break;
             }
@@ -213,7 +208,6 @@ mod tests {
         let now = Instant::now();
         let mut breaker = opened([1, 1, 1], now);
         assert_eq!(breaker.gate(now), Gate::Others);
-        assert!(breaker.suspects(&account(1)) && !breaker.suspects(&account(2)));
         breaker.fault([&account(2)], false, Duration::ZERO, now);
         assert_eq!(breaker.gate(now), Gate::Others);
         breaker.fault([&account(3)], false, Duration::ZERO, now);

@@ -4,17 +4,14 @@
 //! first denial succeeds: then the target is well, and the next denial is the account's own. The evidence is not
 //! kept over a restart, so that a denial then takes two more attempts to settle.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use profilesync_target::Outcome;
 use tokio::time::Instant;
 
-use super::{breaker::Breaker, call::Call};
+use super::{breaker::Breaker, call::Call, settle::Attempt};
 use crate::{
-    clock::Millis,
+    clock::{self, Millis},
     config,
     event::AccountId,
     store::records::{DeliveryState, Next, Trouble},
@@ -36,8 +33,10 @@ pub(super) struct Judge {
     good: u64,
     /// The newest call when an account was first denied.
     denied: BTreeMap<AccountId, u64>,
-    /// Accounts that wait because the target was to blame, the longest waiting first.
-    blameless: BTreeSet<(Millis, AccountId)>,
+    /// When something was delivered last.
+    good_at: Millis,
+    /// Accounts that wait because the target was to blame, and since when.
+    blameless: BTreeMap<AccountId, Millis>,
 }
 
 /// How a call changed the breaker.
@@ -46,11 +45,15 @@ pub(super) enum Turn {
     /// Not at all.
     None,
     Opened,
-    Closed,
+    /// `outage`: it was open long enough to keep accounts waiting.
+    Closed {
+        outage: bool,
+    },
 }
 
 impl Judge {
-    pub(super) fn new(options: &config::TargetOptions) -> Self {
+    /// `good_at`: when something was delivered last.
+    pub(super) fn new(options: &config::TargetOptions, good_at: Option<Millis>) -> Self {
         Self {
             breaker: Breaker::new(options.breaker),
             probe: options.breaker.probe,
@@ -58,7 +61,8 @@ impl Judge {
             calls: 0,
             good: 0,
             denied: BTreeMap::new(),
-            blameless: BTreeSet::new(),
+            good_at: good_at.unwrap_or_default(),
+            blameless: BTreeMap::new(),
         }
     }
 
@@ -101,11 +105,14 @@ impl Judge {
         let any = |test: fn(&Outcome) -> bool| outcomes.iter().any(test);
         if any(|outcome| matches!(outcome, Outcome::Delivered { .. })) {
             self.good = self.good.max(call.number);
+            self.good_at = clock::now();
         }
         if any(|o| matches!(o, Outcome::Delivered { .. } | Outcome::Rejected { .. })) {
             return match self.breaker.success(now) {
-                Some(open) if self.probe <= open => Turn::Closed,
-                _ => Turn::None,
+                Some(open) => Turn::Closed {
+                    outage: self.probe <= open,
+                },
+                None => Turn::None,
             };
         }
         let mut after = Duration::ZERO;
@@ -124,7 +131,14 @@ impl Judge {
             self.breaker.neutral(call.probe, now);
             return Turn::None;
         }
-        let ids = call.attempts.iter().map(|attempt| &attempt.id);
+        // Who was failing while the target served others is no evidence against it.
+        let good_at = self.good_at;
+        let fresh = |attempt: &&Attempt| blameless(&attempt.before).is_none_or(|at| good_at <= at);
+        let ids = call
+            .attempts
+            .iter()
+            .filter(fresh)
+            .map(|attempt| &attempt.id);
         let after = after.min(self.max_delay);
         if self.breaker.fault(ids, call.probe, after, now) {
             Turn::Opened
@@ -133,31 +147,30 @@ impl Judge {
         }
     }
 
-    /// An account's state is replaced.
-    pub(super) fn settled(
-        &mut self,
-        id: &AccountId,
-        before: &DeliveryState,
-        after: &DeliveryState,
-    ) {
-        if let Some(since) = blameless(before) {
-            self.blameless.remove(&(since, id.clone()));
+    /// An account's state is so now.
+    pub(super) fn settled(&mut self, id: &AccountId, after: &DeliveryState) {
+        match blameless(after) {
+            Some(since) if self.blameless.len() < REMEMBERED => {
+                self.blameless.insert(id.clone(), since);
+            }
+            _ => drop(self.blameless.remove(id)),
         }
-        if let Some(since) = blameless(after)
-            && self.blameless.len() < REMEMBERED
-        {
-            self.blameless.insert((since, id.clone()));
-        }
+    }
+
+    /// Whether an account waits for the target to recover: others are to be tried before it.
+    pub(super) fn waits(&self, id: &AccountId) -> bool {
+        self.blameless.contains_key(id)
     }
 
     /// The account that waits longest for the target to recover.
     pub(super) fn longest_waiting(&self) -> Option<&AccountId> {
-        self.blameless.first().map(|(_, id)| id)
+        let longest = self.blameless.iter().min_by_key(|&(_, since)| since);
+        longest.map(|(id, _)| id)
     }
 
     /// The accounts that waited for the target to recover.
     pub(super) fn recovered(&self) -> impl Iterator<Item = AccountId> {
-        self.blameless.iter().map(|(_, id)| id.clone())
+        self.blameless.keys().cloned()
     }
 }
 

@@ -166,6 +166,8 @@ impl World {
 
     /// Waits until nothing is due and nothing under way.
     async fn settle(&self, limit: Duration) -> Duration {
+        // Until the loop has seen what happened last.
+        tokio::time::sleep(Duration::from_millis(2)).await;
         let quiet = || {
             let status = self.status();
             status.due == 0 && status.inflight == 0 && status.state != "waiting"

@@ -105,7 +105,7 @@ impl Loop {
         let options = &target.options;
         Self {
             work: Work::new(&state),
-            judge: Judge::new(options),
+            judge: Judge::new(options, state.last_success),
             guard: options.guard.map(Guard::new),
             books: Books::new(),
             sweep: None,
@@ -145,7 +145,7 @@ impl Loop {
             }
         };
         // The next loop must not call for an account while a call of this one is under way.
-        while self.calls.join_next().await.is_some() {}
+        self.calls.shutdown().await;
         end
     }
 
@@ -333,8 +333,8 @@ impl Loop {
     }
 
     fn again(&mut self, gate: Gate) -> Result<Option<Candidate>, StoreError> {
-        let breaker = &self.judge.breaker;
-        let skip = |id: &_| gate == Gate::Others && breaker.suspects(id);
+        let judge = &self.judge;
+        let skip = |id: &_| gate == Gate::Others && judge.waits(id);
         let candidate = self.work.again(&*self.ledger, clock::now(), skip)?;
         if candidate.is_none() && gate == Gate::Probe {
             // Nothing else to probe with: the account that waits longest does not wait for its own time.
@@ -371,8 +371,7 @@ impl Loop {
             .as_ref()
             .map(|trouble| (trouble.next, trouble.revision));
         if let Some((Next::Retry { at, .. }, _)) = next
-            && (decision == Decision::Leave
-                || gate == Gate::Others && self.judge.breaker.suspects(id))
+            && (decision == Decision::Leave || gate == Gate::Others && self.judge.waits(id))
         {
             decision = Decision::Leave;
             self.work.retry_at(at);
@@ -457,9 +456,12 @@ impl Loop {
         match turn {
             Turn::None => {}
             Turn::Opened => tracing::warn!(target, "breaker opened: the target fails as a whole"),
-            Turn::Closed => {
+            Turn::Closed { outage } => {
                 tracing::info!(target, "breaker closed: the target works again");
-                self.work.force(self.judge.recovered());
+                // A success so soon may be another account's: then those that fail wait for their time.
+                if outage {
+                    self.work.force(self.judge.recovered());
+                }
             }
         }
     }
@@ -510,7 +512,7 @@ impl Loop {
         after: DeliveryState,
         cool: bool,
     ) {
-        self.judge.settled(&id, &before, &after);
+        self.judge.settled(&id, &after);
         self.books.settle(Settled {
             id,
             before,
@@ -558,7 +560,7 @@ impl Loop {
             return Ok(());
         }
         for (id, state) in self.tally.page(&*self.ledger, self.state.id, now)? {
-            self.judge.settled(&id, &state, &state);
+            self.judge.settled(&id, &state);
         }
         Ok(())
     }

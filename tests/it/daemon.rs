@@ -247,6 +247,11 @@ impl Daemon {
         self.dir.path().join("state")
     }
 
+    /// Where `disk.c` writes what was done to the store.
+    pub(crate) fn trace(&self) -> PathBuf {
+        self.dir.path().join("trace")
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.dir.path().join("profilesync.toml")
     }

@@ -178,7 +178,12 @@ static int named(char kind, int result, const char *path, const char *other) {
 }
 int rename(const char *from, const char *to) {
     pthread_mutex_lock(&lock);
-    return named('r', (int)syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to), from, to);
+    int result = (int)syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to);
+    int error = errno;
+    for (int fd = 0; result == 0 && fd < MAX_FDS; fd++)
+        if (paths[fd] && strcmp(paths[fd], from) == 0) { free(paths[fd]); paths[fd] = strdup(to); }
+    errno = error;
+    return named('r', result, from, to);
 }
 int unlink(const char *path) {
     pthread_mutex_lock(&lock);

@@ -15,7 +15,10 @@ pub(crate) fn library(folder: &Path) -> Option<PathBuf> {
     let path = folder.join("disk.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/disk.c");
     let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).args([source, "-ldl", "-lpthread"]);
+    compiler
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&path)
+        .args([source, "-ldl", "-lpthread"]);
     let built = compiler.status().ok()?;
     assert!(built.success(), "tests/it/disk.c does not compile");
     Some(path)
@@ -94,7 +97,13 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn apply(&mut self, operation: &Operation) {
-        let Operation { kind, offset, path, data, .. } = operation;
+        let Operation {
+            kind,
+            offset,
+            path,
+            data,
+            ..
+        } = operation;
         match kind {
             b'c' => {
                 self.created += 1;
@@ -119,7 +128,11 @@ impl Disk {
                     .collect();
                 for (name, file) in moved {
                     let below = name.strip_prefix(path).unwrap();
-                    let target = if below.as_os_str().is_empty() { to.clone() } else { to.join(below) };
+                    let target = if below.as_os_str().is_empty() {
+                        to.clone()
+                    } else {
+                        to.join(below)
+                    };
                     self.name(&name, None);
                     self.name(&target, Some(file));
                 }
@@ -157,8 +170,9 @@ impl Disk {
             content.covered = 0;
             return;
         }
-        let (synced, loose) =
-            std::mem::take(&mut self.loose_names).into_iter().partition(|(name, _)| name.parent() == Some(path));
+        let (synced, loose) = std::mem::take(&mut self.loose_names)
+            .into_iter()
+            .partition(|(name, _)| name.parent() == Some(path));
         self.loose_names = loose;
         set_names(&mut self.safe_names, synced);
     }
@@ -202,7 +216,9 @@ fn set_names(names: &mut BTreeMap<PathBuf, usize>, changes: Vec<(PathBuf, Option
 /// A write, or a resize where there is no data.
 fn write(bytes: &mut Vec<u8>, at: u64, data: Option<&[u8]>) {
     let at = usize::try_from(at).unwrap();
-    let Some(data) = data else { return bytes.resize(at, 0) };
+    let Some(data) = data else {
+        return bytes.resize(at, 0);
+    };
     let end = at + data.len();
     if bytes.len() < end {
         bytes.resize(end, 0);

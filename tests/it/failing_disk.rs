@@ -23,8 +23,13 @@ async fn a_sync_that_fails_acknowledges_nothing() {
     let mut daemon = Daemon::prepare("");
     let start = |daemon: &mut Daemon| {
         let mut command = Command::new(BINARY);
-        command.args(["run", "-c"]).arg(daemon.config()).env("LD_PRELOAD", &library);
-        command.env("DISK_FAIL", &failing).env("DISK_ROOT", daemon.state());
+        command
+            .args(["run", "-c"])
+            .arg(daemon.config())
+            .env("LD_PRELOAD", &library);
+        command
+            .env("DISK_FAIL", &failing)
+            .env("DISK_ROOT", daemon.state());
         daemon.spawn_by(command);
     };
     start(&mut daemon);
@@ -35,27 +40,52 @@ async fn a_sync_that_fails_acknowledges_nothing() {
         let time = clock::now();
         for event in 0..20 {
             let account = format!("{round} {event}");
-            sender.send(&change(&account, time, &json!({ "Name": "n" }))).await;
+            sender
+                .send(&change(&account, time, &json!({ "Name": "n" })))
+                .await;
             acknowledged.insert(account);
         }
         fs::write(&failing, "").unwrap();
-        let refused = Reply { http: 503, code: 120_006 };
+        let refused = Reply {
+            http: 503,
+            code: 120_006,
+        };
         for event in 0..5 {
-            let body = change(&format!("lost {round} {event}"), time, &json!({ "Name": "n" }));
+            let body = change(
+                &format!("lost {round} {event}"),
+                time,
+                &json!({ "Name": "n" }),
+            );
             assert_eq!(sender.try_send(&body).await, Some(refused.clone()));
         }
-        assert!(!daemon.is_ready().await, "nothing can be acknowledged, and /readyz is green");
+        assert!(
+            !daemon.is_ready().await,
+            "nothing can be acknowledged, and /readyz is green"
+        );
         fs::remove_file(&failing).unwrap();
-        until("events are taken again", async || daemon.is_ready().await.then_some(())).await;
-        assert_eq!(sender.try_send(&change("back", time, &json!({ "Name": "n" }))).await, Some(OK));
+        until("events are taken again", async || {
+            daemon.is_ready().await.then_some(())
+        })
+        .await;
+        assert_eq!(
+            sender
+                .try_send(&change("back", time, &json!({ "Name": "n" })))
+                .await,
+            Some(OK)
+        );
     }
     for again in 0..2 {
         daemon.settled(&[]).await;
         let (_, accounts) = daemon.get("/v1/accounts?limit=1000").await.unwrap();
         let accounts = accounts["accounts"].as_array().unwrap().iter();
-        let stored: BTreeSet<_> = accounts.map(|one| one["account"].as_str().unwrap().to_owned()).collect();
+        let stored: BTreeSet<_> = accounts
+            .map(|one| one["account"].as_str().unwrap().to_owned())
+            .collect();
         let missing: Vec<_> = acknowledged.difference(&stored).collect();
-        assert!(missing.is_empty(), "acknowledged and lost: {missing:?}, start {again}");
+        assert!(
+            missing.is_empty(),
+            "acknowledged and lost: {missing:?}, start {again}"
+        );
         daemon.kill().await;
         start(&mut daemon);
         daemon.ready().await;

@@ -39,7 +39,7 @@ pub(crate) fn event(command: &str, account: &str, time: u64, members: &Value) ->
 }
 
 /// What the daemon answered.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) http: u16,
     pub(crate) code: u64,

@@ -37,10 +37,10 @@ impl Endpoint {
                 token: token(args, None)?,
             });
         }
-        let peek = peek(config).map_err(|error| {
-            Failure::new(Exit::Config, error.to_string()).help(
-                "say -c FILE; or --url, --app SDKAPPID, and --token-file or --unsigned, to do without it",
-            )
+        let peek = peek(config).map_err(|mistakes| {
+            mistakes
+                .into_failure()
+                .help("to do without it, say --url, --app SDKAPPID, and --token-file or --unsigned")
         })?;
         let (http, url) = match &args.url {
             Some(url) => (client(None, args.insecure)?, url.clone()),
@@ -103,9 +103,15 @@ fn app(wanted: Option<&str>, mut apps: Vec<PeekApp>) -> Result<PeekApp, Failure>
         _ => {
             let message = match wanted {
                 Some(wanted) => format!("no app {wanted:?} is configured"),
-                None => "it is not clear which app sends".into(),
+                None if several => "it is not clear which app sends".into(),
+                None => "no app is configured".into(),
             };
-            let help = format!("say --app with one of: {}", names.join(", "));
+            let help = if names.is_empty() {
+                "say --app SDKAPPID; `profilesync check` tells what is wrong with the configuration"
+                    .into()
+            } else {
+                format!("say --app with one of: {}", names.join(", "))
+            };
             Err(Failure::new(Exit::Usage, message).help(help))
         }
     }

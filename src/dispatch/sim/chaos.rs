@@ -153,7 +153,11 @@ impl Chaos {
             }
             88..92 => self.crash().await,
             92..94 => self.lose_store().await,
-            94..96 => self.reload(),
+            94 if one_in(2) => {
+                self.world.receiver.forget_told(TIMEOUT);
+                self.world.ledger.lose(0);
+            }
+            94..97 => self.reload(),
             _ => self.order().await,
         }
     }
@@ -236,6 +240,7 @@ impl Chaos {
     fn check(&self) {
         self.world.receiver.check();
         let accounts = self.world.ledger.store().accounts(None, "", 1000).unwrap();
+        let epoch = self.world.ledger.store().targets().unwrap()["crm"].epoch;
         let mut parked = 0;
         for (account, known) in accounts {
             let held = self
@@ -258,6 +263,9 @@ impl Chaos {
                 );
                 parked += 1;
             } else {
+                if newest.1 == Status::Active {
+                    assert_eq!(delivery.epoch, epoch, "{account:?}");
+                }
                 assert!(
                     gone || held == Some(newest),
                     "{account:?} {held:?} {newest:?} {delivery:?}"
