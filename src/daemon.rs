@@ -162,15 +162,7 @@ impl Daemon {
 }
 
 fn read(path: &Path) -> Result<Loaded<OpenedTarget>, Failure> {
-    load(path, targets::KINDS, targets::open).map_err(|mistakes| {
-        mistakes.print();
-        let help = format!("`profilesync check -c {}` shows them again", path.display());
-        Failure::new(
-            Exit::Config,
-            format!("the configuration has {} mistakes", mistakes.len()),
-        )
-        .help(help)
-    })
+    load(path, targets::KINDS, targets::open).map_err(|mistakes| mistakes.into_failure())
 }
 
 fn shared(targets: BTreeMap<String, OpenedTarget>) -> Targets {
