@@ -19,9 +19,9 @@ pub(super) enum Order {
     Resume,
     /// Try these accounts now.
     Retry(Vec<AccountId>),
-    /// Try all that are parked now, or all that wait.
+    /// Try all now that are parked, and all that wait unless it is to be the parked alone.
     RetryAll {
-        parked: bool,
+        only_parked: bool,
     },
     /// Deliver every account anew; about so many.
     Backfill {
@@ -34,7 +34,7 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct Sweep {
     after: Option<AccountId>,
-    parked: bool,
+    only_parked: bool,
 }
 
 impl Loop {
@@ -69,16 +69,16 @@ impl Loop {
                 tracing::info!(target = name, "approved");
                 format!("{name} goes on with all that is due now")
             }
-            Order::RetryAll { parked } => {
-                let (count, which) = if parked {
-                    (self.tally.parked(), "parked")
+            Order::RetryAll { only_parked } => {
+                let (parked, waiting) = (self.tally.parked(), self.tally.waiting());
+                let text = if only_parked {
+                    format!("{name} tries {parked} parked accounts now")
                 } else {
-                    (self.tally.waiting(), "waiting")
+                    format!("{name} tries {waiting} waiting and {parked} parked accounts now")
                 };
-                let text = format!("{name} tries {count} {which} accounts now");
                 self.sweep = Some(Sweep {
                     after: None,
-                    parked,
+                    only_parked,
                 });
                 self.judge.breaker.probe_now(Instant::now());
                 text
@@ -130,8 +130,8 @@ impl Loop {
         for (id, before) in page {
             sweep.after = Some(id.clone());
             let meant = match before.trouble.as_ref().map(|trouble| trouble.next) {
-                Some(Next::Parked) => sweep.parked,
-                Some(Next::Retry { .. }) => !sweep.parked,
+                Some(Next::Parked) => true,
+                Some(Next::Retry { .. }) => !sweep.only_parked,
                 None => false,
             };
             if meant
