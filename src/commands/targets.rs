@@ -110,5 +110,6 @@ async fn list(client: &Client, json: bool) -> Result<(), Failure> {
     if targets.is_empty() {
         return print("no targets are configured\n");
     }
-    print(&status::targets(&targets, clock::now()).render(coloured()))
+    let table = status::targets(&targets, clock::now()).render(coloured());
+    print(&(table + &status::advice(&targets)))
 }

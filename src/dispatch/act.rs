@@ -54,7 +54,7 @@ impl Loop {
                 self.state.epoch += 1;
                 self.state.backfill = Some(self.work.backfill(total));
                 tracing::info!(target = name, accounts = total, "backfill began");
-                format!("{name} gets {total} accounts anew")
+                format!("{name} gets {} anew", accounts(total, "account"))
             }
             Order::Approve => {
                 if self.state.held.take().is_none() {
@@ -70,11 +70,12 @@ impl Loop {
                 format!("{name} goes on with all that is due now")
             }
             Order::RetryAll { only_parked } => {
-                let (parked, waiting) = (self.tally.parked(), self.tally.waiting());
+                let parked = accounts(self.tally.parked(), "parked account");
                 let text = if only_parked {
-                    format!("{name} tries {parked} parked accounts now")
+                    self.tries(&parked)
                 } else {
-                    format!("{name} tries {waiting} waiting and {parked} parked accounts now")
+                    let waiting = self.tally.waiting();
+                    self.tries(&format!("{waiting} waiting and {parked}"))
                 };
                 self.sweep = Some(Sweep {
                     after: None,
@@ -109,10 +110,23 @@ impl Loop {
                 format!("nothing to retry: the account neither waits nor is parked at {name}");
             return Ok(Err(ActError::Refused(text)));
         }
-        let text = format!("{name} tries {} now", accounts(troubled.len()));
+        let count = u64::try_from(troubled.len()).unwrap_or(u64::MAX);
+        let text = self.tries(&accounts(count, "account"));
         self.work.force(troubled);
         self.judge.breaker.probe_now(Instant::now());
         Ok(Ok(text))
+    }
+
+    /// What an operator is told who asks for retries.
+    fn tries(&self, which: &str) -> String {
+        let name = &self.target.name;
+        if self.judge.breaker.is_open() {
+            format!(
+                "{name} fails as a whole: it gets one delivery now, and all that is due when that succeeds"
+            )
+        } else {
+            format!("{name} tries {which} now")
+        }
     }
 
     /// Takes the next step of a sweep.
@@ -150,9 +164,9 @@ impl Loop {
     }
 }
 
-fn accounts(count: usize) -> String {
+fn accounts(count: u64, noun: &str) -> String {
     match count {
-        1 => "1 account".into(),
-        count => format!("{count} accounts"),
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
     }
 }
