@@ -2,7 +2,12 @@
 
 mod sled;
 
-use std::{collections::BTreeMap, num::NonZeroU32, ops::ControlFlow, sync::Mutex};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroU32,
+    ops::ControlFlow,
+    sync::Mutex,
+};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -19,9 +24,9 @@ use super::{
     snapshot::{self, Snapshot},
 };
 use crate::{
-    event::{self, AccountId, Kind},
+    event::{self, AccountId, Field, Kind},
     journal::{Entry, Record},
-    merge::Profile,
+    merge::{MAX_EXTRA, Profile},
 };
 
 const CHANGED: &str = "OfficialAccount.CallbackAfterOfficialAccountInfoChanged";
@@ -152,7 +157,7 @@ proptest! {
         let mut meta = Meta::default();
         apply(&inner, &mut meta, first);
         let applied = meta.applied;
-        let moving = Moving { inner, state: Mutex::new((meta, later.to_vec().into_iter())) };
+        let moving = Moving { inner, state: Mutex::new((meta, later.iter().cloned().collect())) };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("snapshot");
         snapshot::write(&moving, applied, &path).unwrap();
@@ -201,19 +206,19 @@ fn without_counts(index: &dyn Index) -> BTreeMap<Vec<u8>, String> {
 /// An index that takes one more record in after every entry a scan visits.
 struct Moving {
     inner: MemoryIndex,
-    state: Mutex<(Meta, std::vec::IntoIter<Record>)>,
+    state: Mutex<(Meta, VecDeque<Record>)>,
 }
 
 impl Moving {
     fn step(&self) {
         let (meta, later) = &mut *self.state.lock().unwrap();
-        if let Some(record) = later.next() {
+        if let Some(record) = later.pop_front() {
             apply(&self.inner, meta, &[record]);
         }
     }
 
     fn finish(&self) {
-        while self.state.lock().unwrap().1.len() > 0 {
+        while !self.state.lock().unwrap().1.is_empty() {
             self.step();
         }
     }
@@ -282,6 +287,54 @@ fn history_is_bounded_by_number_and_the_newest_stay() {
 }
 
 #[test]
+fn an_account_does_not_grow_with_made_up_members() {
+    let store = Store::in_memory();
+    for seq in 1..=100 {
+        let mut record = record(seq, "@a", seq, CHANGED, "n");
+        let body = String::from_utf8(record.entry.body.to_vec()).unwrap();
+        record.entry.body = body.replace("Name", &format!("Name{seq}")).into();
+        store.feed(&[record]);
+    }
+    let account = store.account(&id("@a")).unwrap().unwrap();
+    assert_eq!(account.revision, 100);
+    assert_eq!(account.profile.fields.len(), MAX_EXTRA);
+    assert!(account.field_revisions.len() <= 2 * MAX_EXTRA);
+    assert!(
+        account
+            .field_revisions
+            .contains_key(&Field::Extra("Name100".into()))
+    );
+}
+
+#[test]
+fn a_snapshot_holds_values_of_any_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.snapshot");
+    let index = MemoryIndex::default();
+    let key = keys::target("t");
+    let value = vec![7; (64 << 20) + 1];
+    index
+        .apply(Batch::from([(key.clone(), Some(value.clone()))]))
+        .unwrap();
+    snapshot::write(&index, 1, &path).unwrap();
+    let mut read = Snapshot::open(&path).unwrap();
+    assert!(read.next_block().unwrap() == [(key, value)]);
+    assert!(read.next_block().unwrap().is_empty());
+}
+
+#[test]
+fn a_damaged_length_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.snapshot");
+    snapshot::write(&MemoryIndex::default(), 1, &path).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[16..20].fill(0xFF);
+    std::fs::write(&path, bytes).unwrap();
+    let error = Snapshot::open(&path).unwrap().next_block().unwrap_err();
+    assert!(error.to_string().contains("length"), "{error}");
+}
+
+#[test]
 fn names_that_begin_alike_keep_their_histories_apart() {
     let store = Store::in_memory();
     store.feed(&[
@@ -315,18 +368,18 @@ fn retries_follow_the_deliveries() {
         id: id(account),
         state,
     };
-    let _ = store.write(vec![
+    drop(store.write(vec![
         delivery("@late", waiting(20)),
         delivery("@soon", waiting(10)),
-    ]);
+    ]));
     assert_eq!(
         store.retries(1, 9).unwrap(),
         [(10, id("@soon")), (20, id("@late"))]
     );
-    let _ = store.write(vec![
+    drop(store.write(vec![
         delivery("@soon", waiting(30)),
         delivery("@late", DeliveryState::default()),
-    ]);
+    ]));
     assert_eq!(store.retries(1, 9).unwrap(), [(30, id("@soon"))]);
     assert_eq!(store.retries(2, 9).unwrap(), []);
     assert_eq!(
@@ -343,10 +396,10 @@ fn targets_are_kept_by_name() {
         identity: "x".into(),
         ..TargetState::default()
     };
-    let _ = store.write(vec![Write::Target {
+    drop(store.write(vec![Write::Target {
         name: "crm".into(),
         state: state.clone(),
-    }]);
+    }]));
     assert_eq!(
         store.targets().unwrap(),
         BTreeMap::from([("crm".to_owned(), state)])
