@@ -65,7 +65,7 @@ struct RetryArgs {
     /// The account's app, where several are configured
     #[arg(long, value_name = "SDKAPPID", requires = "account")]
     app: Option<u64>,
-    /// All accounts that were given up on
+    /// Only accounts that were given up on, and all of those
     #[arg(long, conflicts_with = "account")]
     all_parked: bool,
 }

@@ -19,9 +19,9 @@ pub(super) enum Order {
     Resume,
     /// Try these accounts now.
     Retry(Vec<AccountId>),
-    /// Try all that are parked now, or all that wait.
+    /// Try all now that are parked, and all that wait unless it is to be the parked alone.
     RetryAll {
-        parked: bool,
+        only_parked: bool,
     },
     /// Deliver every account anew; about so many.
     Backfill {
@@ -34,7 +34,7 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct Sweep {
     after: Option<AccountId>,
-    parked: bool,
+    only_parked: bool,
 }
 
 impl Loop {
@@ -69,15 +69,17 @@ impl Loop {
                 tracing::info!(target = name, "approved");
                 format!("{name} goes on with all that is due now")
             }
-            Order::RetryAll { parked } => {
-                let text = if parked {
-                    self.tries(&accounts(self.tally.parked(), "parked account"))
+            Order::RetryAll { only_parked } => {
+                let parked = accounts(self.tally.parked(), "parked account");
+                let text = if only_parked {
+                    self.tries(&parked)
                 } else {
-                    self.tries(&accounts(self.tally.waiting(), "waiting account"))
+                    let waiting = self.tally.waiting();
+                    self.tries(&format!("{waiting} waiting and {parked}"))
                 };
                 self.sweep = Some(Sweep {
                     after: None,
-                    parked,
+                    only_parked,
                 });
                 self.judge.breaker.probe_now(Instant::now());
                 text
@@ -142,8 +144,8 @@ impl Loop {
         for (id, before) in page {
             sweep.after = Some(id.clone());
             let meant = match before.trouble.as_ref().map(|trouble| trouble.next) {
-                Some(Next::Parked) => sweep.parked,
-                Some(Next::Retry { .. }) => !sweep.parked,
+                Some(Next::Parked) => true,
+                Some(Next::Retry { .. }) => !sweep.only_parked,
                 None => false,
             };
             if meant
