@@ -1,11 +1,26 @@
 //! The configuration once checked: values that cannot be wrong.
 //!
-//! `config/load.rs` makes it of the files and holds every message about them.
+//! `config/load.rs` makes it of the files; the modules below it hold every message about them.
+
+pub mod diagnostics;
+pub mod load;
+mod mask;
+mod merge;
+pub mod peek;
+mod raw;
+mod read;
+pub mod schema;
+
+mod sources;
+mod target;
+#[cfg(test)]
+mod tests;
+mod units;
 
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     time::Duration,
@@ -13,7 +28,9 @@ use std::{
 
 use globset::GlobSet;
 use ipnet::IpNet;
-use profilesync_target::{Kind, Settings};
+use profilesync_target::{Kind, OpenContext};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Everything the files say.
 pub struct Config {
@@ -34,7 +51,7 @@ pub struct Config {
 }
 
 /// `[apps.NAME]`
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct App {
     /// NAME
     pub name: String,
@@ -55,7 +72,7 @@ impl fmt::Debug for Token {
 }
 
 /// `[listener]`
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// Where to listen, unless systemd hands over a socket.
     pub address: Address,
@@ -90,6 +107,15 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// `[listener.tls]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerTls {
@@ -100,13 +126,7 @@ pub struct ListenerTls {
 }
 
 /// So many per second (`"50/s"`); also written per minute or hour.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate {
-    /// How many…
-    pub count: NonZeroU32,
-    /// …in how long.
-    pub per: Duration,
-}
+pub type Rate = profilesync_target::Rate;
 
 /// `[store]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +146,7 @@ pub struct Store {
 }
 
 /// `[admin]`
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// The admin socket, mode 0660.
     pub socket: PathBuf,
@@ -136,16 +156,30 @@ pub struct Admin {
     pub token: Option<Token>,
 }
 
-/// `[targets.NAME]`: the daemon's own keys, and the kind's.
+/// `[targets.NAME]`, but for the kind's own keys: those are in the [`Settings`](profilesync_target::Settings) that
+/// [`load`](load::load) opens it with.
 pub struct Target {
     /// NAME
     pub name: String,
     /// The output.
     pub kind: Kind,
-    /// The kind's keys.
-    pub settings: Settings,
+    /// Where relative paths in its settings start.
+    pub base: PathBuf,
     /// The daemon's keys.
     pub options: TargetOptions,
+}
+
+impl Target {
+    /// What the kind is told when it opens the target.
+    #[must_use]
+    pub fn context(&self) -> OpenContext {
+        OpenContext {
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            timeout: self.options.timeout,
+            base: self.base.clone(),
+        }
+    }
 }
 
 /// The keys every `[targets.NAME]` has.
@@ -184,7 +218,8 @@ pub struct TargetOptions {
 }
 
 /// `mode`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Sends.
     Live,
@@ -193,7 +228,8 @@ pub enum Mode {
 }
 
 /// `on_destroy`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum OnDestroy {
     /// The target is told.
     Deliver,

@@ -30,14 +30,26 @@
 //!
 //! What is not here on purpose: exactly-once delivery, a queue of messages, dynamic loading.
 
+pub mod accept;
+pub mod admin;
+pub mod cli;
+pub mod client;
 pub mod clock;
+pub mod commands;
 pub mod config;
+pub mod daemon;
 pub mod dispatch;
 pub mod durable;
 pub mod event;
+pub mod exit;
 pub mod journal;
+pub mod listen;
+pub mod logging;
 pub mod merge;
 pub mod metrics;
+mod seldom;
 pub mod status;
 pub mod store;
+pub mod systemd;
+pub mod table;
 pub mod targets;

@@ -216,20 +216,13 @@ impl Metrics {
 
     /// Counts an event. `app` is the app's name, `-` where none is known.
     pub fn event(&self, app: &str, result: EventResult) {
-        let result = match result {
-            EventResult::Recorded => "recorded",
-            EventResult::Duplicate => "duplicate",
-            EventResult::Stale => "stale",
-            EventResult::Unchanged => "unchanged",
-            EventResult::Ignored => "ignored",
-            EventResult::Refused => "refused",
-        };
-        self.events
-            .get_or_create(&EventLabels {
-                app: app.to_owned(),
-                result,
-            })
-            .inc();
+        self.events.get_or_create(&event_labels(app, result)).inc();
+    }
+
+    /// How many events of an app ended so, since the start.
+    #[must_use]
+    pub fn event_count(&self, app: &str, result: EventResult) -> u64 {
+        self.events.get_or_create(&event_labels(app, result)).get()
     }
 
     /// Counts a request that was answered with an error.
@@ -259,5 +252,20 @@ impl Metrics {
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing into a string does not fail");
         out
+    }
+}
+
+fn event_labels(app: &str, result: EventResult) -> EventLabels {
+    let result = match result {
+        EventResult::Recorded => "recorded",
+        EventResult::Duplicate => "duplicate",
+        EventResult::Stale => "stale",
+        EventResult::Unchanged => "unchanged",
+        EventResult::Ignored => "ignored",
+        EventResult::Refused => "refused",
+    };
+    EventLabels {
+        app: app.to_owned(),
+        result,
     }
 }

@@ -403,6 +403,11 @@ impl Store {
         written.await.map_err(|_| gone())?
     }
 
+    /// Resolves while the applier moves; for the watchdog. One that opens, rebuilds or waits for space does.
+    pub async fn answers(&self) -> bool {
+        *self.0.phase.borrow() != Phase::Ready || self.write(Vec::new()).await.is_ok()
+    }
+
     /// Up to `limit` entries of a range that `read` makes something of.
     fn collect<T>(
         &self,

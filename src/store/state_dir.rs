@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{clock, durable};
+use crate::{clock, durable, journal};
 
 /// A state directory that this process holds.
 pub struct StateDir {
@@ -114,6 +114,23 @@ impl StateDir {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.root.join("journal")
+    }
+
+    /// A sequence number that is not below any in use, as far as can be told without the journal.
+    #[must_use]
+    pub fn journal_floor(&self) -> u64 {
+        let newest = self
+            .snapshots()
+            .ok()
+            .and_then(|found| found.first().map(|(applied, _)| *applied));
+        let lost = self.index().exists()
+            && matches!(journal::first_seq(&self.journal()), Ok(None) | Err(_));
+        // Microseconds since 1970 are above whatever a lost journal gave out.
+        newest.unwrap_or(0).max(if lost {
+            clock::now().saturating_mul(1000)
+        } else {
+            0
+        })
     }
 
     pub(crate) fn snapshot(&self, applied: u64) -> PathBuf {

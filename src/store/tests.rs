@@ -1,6 +1,13 @@
-//! The store against a map, through batches, reopenings, snapshots taken under load, and damage.
+//! The store against a map, through batches and snapshots taken under load.
 
-use std::{collections::BTreeMap, fs, num::NonZeroU32, ops::ControlFlow, path::Path, sync::Mutex};
+mod sled;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroU32,
+    ops::ControlFlow,
+    sync::Mutex,
+};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -12,11 +19,9 @@ use super::{
     codec::Meta,
     index::{Batch, Index, IndexError, MemoryIndex, Visit},
     keys,
-    open::{self, verify},
+    open::verify,
     records::{DeliveryState, Next, TargetState, Trouble},
-    sled::SledIndex,
     snapshot::{self, Snapshot},
-    state_dir::{LastRun, StateDir},
 };
 use crate::{
     event::{self, AccountId, Kind},
@@ -26,9 +31,8 @@ use crate::{
 
 const CHANGED: &str = "OfficialAccount.CallbackAfterOfficialAccountInfoChanged";
 const DESTROYED: &str = "OfficialAccount.CallbackAfterOfficialAccountDestroyed";
-const CACHE: u64 = 16 << 20;
 
-pub(super) fn record(seq: u64, account: &str, time: u64, command: &str, name: &str) -> Record {
+fn record(seq: u64, account: &str, time: u64, command: &str, name: &str) -> Record {
     let body = json!({
         "CallbackCommand": command, "Official_Account": account, "Name": name,
         "EventTime": event::EARLIEST + time,
@@ -153,7 +157,7 @@ proptest! {
         let mut meta = Meta::default();
         apply(&inner, &mut meta, first);
         let applied = meta.applied;
-        let moving = Moving { inner, state: Mutex::new((meta, later.to_vec().into_iter())) };
+        let moving = Moving { inner, state: Mutex::new((meta, later.iter().cloned().collect())) };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("snapshot");
         snapshot::write(&moving, applied, &path).unwrap();
@@ -202,19 +206,19 @@ fn without_counts(index: &dyn Index) -> BTreeMap<Vec<u8>, String> {
 /// An index that takes one more record in after every entry a scan visits.
 struct Moving {
     inner: MemoryIndex,
-    state: Mutex<(Meta, std::vec::IntoIter<Record>)>,
+    state: Mutex<(Meta, VecDeque<Record>)>,
 }
 
 impl Moving {
     fn step(&self) {
         let (meta, later) = &mut *self.state.lock().unwrap();
-        if let Some(record) = later.next() {
+        if let Some(record) = later.pop_front() {
             apply(&self.inner, meta, &[record]);
         }
     }
 
     fn finish(&self) {
-        while self.state.lock().unwrap().1.len() > 0 {
+        while !self.state.lock().unwrap().1.is_empty() {
             self.step();
         }
     }
@@ -316,18 +320,18 @@ fn retries_follow_the_deliveries() {
         id: id(account),
         state,
     };
-    let _ = store.write(vec![
+    drop(store.write(vec![
         delivery("@late", waiting(20)),
         delivery("@soon", waiting(10)),
-    ]);
+    ]));
     assert_eq!(
         store.retries(1, 9).unwrap(),
         [(10, id("@soon")), (20, id("@late"))]
     );
-    let _ = store.write(vec![
+    drop(store.write(vec![
         delivery("@soon", waiting(30)),
         delivery("@late", DeliveryState::default()),
-    ]);
+    ]));
     assert_eq!(store.retries(1, 9).unwrap(), [(30, id("@soon"))]);
     assert_eq!(store.retries(2, 9).unwrap(), []);
     assert_eq!(
@@ -344,183 +348,12 @@ fn targets_are_kept_by_name() {
         identity: "x".into(),
         ..TargetState::default()
     };
-    let _ = store.write(vec![Write::Target {
+    drop(store.write(vec![Write::Target {
         name: "crm".into(),
         state: state.clone(),
-    }]);
+    }]));
     assert_eq!(
         store.targets().unwrap(),
         BTreeMap::from([("crm".to_owned(), state)])
     );
-}
-
-/// A state directory whose index holds some records, and a copy of what is in it.
-fn state_with(root: &Path, records: &[Record]) -> (StateDir, Meta) {
-    let dir = StateDir::hold(root).unwrap();
-    let index = SledIndex::open(&dir.index(), CACHE).unwrap();
-    let mut meta = Meta::default();
-    for batch in records.chunks(16) {
-        apply(&index, &mut meta, batch);
-    }
-    (dir, meta)
-}
-
-fn some_records(count: u64) -> Vec<Record> {
-    (1..=count)
-        .map(|seq| {
-            record(
-                seq,
-                &format!("@a{}", seq % 50),
-                seq,
-                CHANGED,
-                &format!("n{seq}"),
-            )
-        })
-        .collect()
-}
-
-#[test]
-fn sled_reopens_what_was_applied() {
-    let folder = tempfile::tempdir().unwrap();
-    let (dir, meta) = state_with(folder.path(), &some_records(300));
-    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
-    assert!(!opened.set_aside);
-    assert_eq!(opened.meta, meta);
-}
-
-#[test]
-fn an_unfinished_snapshot_of_sled_is_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    let (dir, meta) = state_with(folder.path(), &some_records(300));
-    fs::write(
-        dir.index().join("snap.0000000000000FFF.generating"),
-        b"half",
-    )
-    .unwrap();
-    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
-    assert!(!opened.set_aside);
-    assert_eq!(opened.meta, meta);
-}
-
-#[test]
-fn after_a_reboot_the_index_is_rebuilt_from_the_newest_good_snapshot() {
-    let folder = tempfile::tempdir().unwrap();
-    let records = some_records(300);
-    let (dir, meta) = state_with(folder.path(), &records);
-    {
-        let index = SledIndex::open(&dir.index(), CACHE).unwrap();
-        snapshot::write(&index, meta.applied, &dir.snapshot(meta.applied)).unwrap();
-    }
-    fs::write(dir.snapshot(meta.applied + 1), b"PSSNAP1\nnot a snapshot").unwrap();
-    let opened = open::open(&dir, CACHE, LastRun::Rebooted, &|_| ()).unwrap();
-    assert!(opened.set_aside);
-    assert_eq!(opened.meta, meta);
-    assert_eq!(verify(&*opened.index, &opened.meta), Ok(()));
-}
-
-#[test]
-fn a_rebuild_that_was_killed_begins_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let (dir, _) = state_with(folder.path(), &some_records(20));
-    {
-        let index = SledIndex::open(&dir.index(), CACHE).unwrap();
-        index
-            .apply(Batch::from([(keys::META.to_vec(), None)]))
-            .unwrap();
-    }
-    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
-    assert!(!opened.set_aside);
-    assert_eq!(opened.meta, Meta::default());
-}
-
-#[test]
-fn a_second_process_is_told_who_holds_the_directory() {
-    let folder = tempfile::tempdir().unwrap();
-    let _held = StateDir::hold(folder.path()).unwrap();
-    let error = StateDir::hold(folder.path()).err().unwrap().to_string();
-    assert!(
-        error.contains(&format!("process {}", std::process::id())),
-        "{error}"
-    );
-}
-
-/// Every file of the index, damaged in some way: the index opens with all entries, or is set aside. Never is
-/// something missing.
-#[test]
-fn no_damage_to_the_index_goes_unnoticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let (dir, meta) = state_with(folder.path(), &some_records(400));
-    let good = folder.path().join("good");
-    copy(&dir.index(), &good);
-    let mut random = fastrand::Rng::with_seed(7);
-    let rounds: usize =
-        std::env::var("PROFILESYNC_DAMAGE_ROUNDS").map_or(40, |text| text.parse().unwrap());
-    let mut set_aside = 0;
-    for round in 0..rounds {
-        fs::remove_dir_all(dir.index()).unwrap();
-        copy(&good, &dir.index());
-        let what = damage(&dir.index(), &mut random);
-        let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
-        set_aside += usize::from(opened.set_aside);
-        // Rebuilt from nothing, or all there.
-        assert!(
-            opened.meta == meta
-                || opened.meta == Meta::default()
-                || opened.meta.applied < meta.applied,
-            "round {round}: {what}: {:?}",
-            opened.meta
-        );
-        assert_eq!(
-            verify(&*opened.index, &opened.meta),
-            Ok(()),
-            "round {round}: {what}"
-        );
-    }
-    assert!(set_aside > 0, "no damage was noticed at all");
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
-fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, found)
-        } else {
-            found.push(path)
-        }
-    }
-}
-
-fn damage(folder: &Path, random: &mut fastrand::Rng) -> String {
-    let mut found = Vec::new();
-    files(folder, &mut found);
-    let path = &found[random.usize(..found.len())];
-    let mut bytes = fs::read(path).unwrap();
-    let what = random.u8(..4);
-    let at = random.usize(..bytes.len().max(1));
-    match what {
-        0 => fs::remove_file(path).unwrap(),
-        1 => bytes.truncate(at),
-        2 if !bytes.is_empty() => bytes[at] ^= 1 << random.u8(..8),
-        _ => {
-            let end = (at + 512).min(bytes.len());
-            bytes[at..end].fill(0);
-        }
-    }
-    if what != 0 {
-        fs::write(path, bytes).unwrap();
-    }
-    format!("{what} at {at} of {}", path.display())
 }

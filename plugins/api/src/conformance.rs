@@ -1,1 +1,349 @@
-//! The checks every target must pass, against its real server.
+//! The checks every target must pass, against its real server or a scripted one.
+//!
+//! A kind's tests implement [`World`] and call [`check`], which panics at the first promise that is not kept.
+
+mod accounts;
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use crate::{Answer, Delivery, Document, Outcome, Status, Target};
+use accounts::{destroyed, hostile_accounts, profile};
+
+/// A target, and the outside world it writes to.
+#[async_trait]
+pub trait World: Send + Sync {
+    /// The target under test.
+    fn target(&self) -> &dyn Target;
+
+    /// What the outside holds of an account, read without the target; `None` when it holds nothing. Texts that
+    /// the outside cannot tell from absent ones are to be `None`.
+    async fn held(&self, sdk_app_id: u64, account: &str) -> Option<Document>;
+
+    /// Whether the target compares revisions, so that an older one cannot replace a newer one.
+    fn compares_revisions(&self) -> bool;
+
+    /// Secrets of the target's settings, which no text of it may hold.
+    fn secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Makes the outside well, dead or slow. `false` when it cannot be so.
+    async fn turn(&self, peer: Peer) -> bool;
+}
+
+/// How the outside world is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// It answers.
+    Well,
+    /// Nothing answers, or everything fails.
+    Dead,
+    /// It takes longer than anyone waits.
+    Slow,
+}
+
+/// Longest wait for a slow peer; shorter than any peer's slowness.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Most documents of a batch that are tried.
+const MAX_BATCH: usize = 500;
+
+/// Awaits at which a delivery is dropped.
+const MAX_CUTS: usize = 200;
+
+/// Runs every check, each in a fresh world that holds nothing.
+///
+/// # Panics
+/// When the target breaks a promise; the message says which.
+pub async fn check<W: World>(fresh: impl AsyncFn() -> W) {
+    repeats_change_nothing(&fresh().await).await;
+    older_revisions_do_not_win(&fresh().await).await;
+    accounts_are_destroyed_and_revived(&fresh().await).await;
+    hostile_accounts_stay_apart(&fresh().await).await;
+    full_batches_are_taken(&fresh().await).await;
+    dead_peers_are_faults(&fresh().await).await;
+    slow_peers_are_cut_off(&fresh().await).await;
+    dropped_deliveries_do_no_harm(&fresh().await).await;
+    renders_hold_no_secret(&fresh().await).await;
+    probes_change_nothing(&fresh().await).await;
+}
+
+async fn repeats_change_nothing<W: World>(world: &W) {
+    let document = profile(1, "repeated", 3);
+    for attempt in ["first", "second", "third"] {
+        deliver(world, &[&document]).await;
+        holds(
+            world,
+            &document,
+            &format!("after the {attempt} delivery of the same revision"),
+        )
+        .await;
+    }
+}
+
+async fn older_revisions_do_not_win<W: World>(world: &W) {
+    if !world.compares_revisions() {
+        return;
+    }
+    let newer = profile(1, "raced", 8);
+    deliver(world, &[&newer]).await;
+    deliver(world, &[&profile(1, "raced", 7)]).await;
+    holds(world, &newer, "after an older revision came late").await;
+    deliver(world, &[&destroyed(1, "raced", 6)]).await;
+    holds(world, &newer, "after an older destruction came late").await;
+}
+
+async fn accounts_are_destroyed_and_revived<W: World>(world: &W) {
+    deliver(world, &[&destroyed(1, "never seen", 1)]).await;
+    let bystander = profile(1, "bystander", 1);
+    deliver(world, &[&bystander]).await;
+    deliver(world, &[&profile(1, "phoenix", 1)]).await;
+    for _ in 0..2 {
+        deliver(world, &[&destroyed(1, "phoenix", 2)]).await;
+        assert_eq!(
+            world.held(1, "phoenix").await,
+            None,
+            "a destroyed account is still held"
+        );
+    }
+    let revived = profile(1, "phoenix", 3);
+    deliver(world, &[&revived]).await;
+    holds(world, &revived, "after its revival").await;
+    holds(
+        world,
+        &bystander,
+        "after another account was destroyed and revived",
+    )
+    .await;
+}
+
+async fn hostile_accounts_stay_apart<W: World>(world: &W) {
+    let accounts = hostile_accounts();
+    let first: Vec<_> = accounts
+        .iter()
+        .map(|(app, name)| profile(*app, name, 1))
+        .collect();
+    deliver(world, &first.iter().collect::<Vec<_>>()).await;
+    for document in &first {
+        holds(world, document, "among hostile accounts").await;
+    }
+    // Each is changed or destroyed in turn, and must take no other along.
+    for (index, (app, name)) in accounts.iter().enumerate() {
+        if index % 2 == 0 {
+            deliver(world, &[&profile(*app, name, 2)]).await;
+        } else {
+            deliver(world, &[&destroyed(*app, name, 2)]).await;
+        }
+    }
+    for (index, (app, name)) in accounts.iter().enumerate() {
+        if index % 2 == 0 {
+            holds(
+                world,
+                &profile(*app, name, 2),
+                "after hostile accounts changed",
+            )
+            .await;
+        } else {
+            assert_eq!(
+                world.held(*app, name).await,
+                None,
+                "{name:?} was destroyed and is still held"
+            );
+        }
+    }
+}
+
+async fn full_batches_are_taken<W: World>(world: &W) {
+    let count = world.target().limits().batch.min(MAX_BATCH);
+    assert!(count > 0, "a batch of none delivers nothing");
+    let documents: Vec<_> = (0..count)
+        .rev()
+        .map(|number| profile(1, &format!("member {number}"), 1))
+        .collect();
+    let batch: Vec<_> = documents.iter().cloned().map(Delivery::from).collect();
+    let outcomes = each(world.target().deliver(&batch).await, count);
+    assert!(
+        outcomes.iter().all(is_delivered),
+        "a full batch was not delivered: {outcomes:?}"
+    );
+    for document in &documents {
+        holds(world, document, "after a full batch").await;
+    }
+}
+
+async fn dead_peers_are_faults<W: World>(world: &W) {
+    if !world.turn(Peer::Dead).await {
+        return;
+    }
+    let document = profile(1, "patient", 1);
+    let batch = [Delivery::from(document.clone())];
+    let outcomes = each(world.target().deliver(&batch).await, 1);
+    assert!(
+        matches!(outcomes[0], Outcome::Fault { .. }),
+        "a dead peer is the target's fault and no account's: {outcomes:?}"
+    );
+    let probe = world
+        .target()
+        .probe()
+        .await
+        .expect_err("a dead peer was probed with success");
+    for text in [outcomes[0].text(), &probe] {
+        assert!(!text.is_empty(), "a fault has no reason");
+        has_no_secret(world, text);
+    }
+    assert!(world.turn(Peer::Well).await, "a dead peer cannot come back");
+    deliver(world, &[&document]).await;
+    holds(world, &document, "after the peer came back").await;
+}
+
+async fn slow_peers_are_cut_off<W: World>(world: &W) {
+    if !world.turn(Peer::Slow).await {
+        return;
+    }
+    let document = profile(1, "hurried", 1);
+    let batch = [Delivery::from(document.clone())];
+    if let Ok(answer) = tokio::time::timeout(PATIENCE, world.target().deliver(&batch)).await {
+        let outcomes = each(answer, 1);
+        assert!(
+            matches!(outcomes[0], Outcome::Fault { .. } | Outcome::Retry { .. }),
+            "a slow peer is no reason to give an account up: {outcomes:?}"
+        );
+    }
+    assert!(world.turn(Peer::Well).await, "a slow peer cannot recover");
+    deliver(world, &[&document]).await;
+    holds(world, &document, "after a delivery was cut off").await;
+}
+
+async fn dropped_deliveries_do_no_harm<W: World>(world: &W) {
+    for (revision, polls) in (1..).zip(1..MAX_CUTS) {
+        let document = profile(1, "interrupted", revision);
+        let batch = [Delivery::from(document.clone())];
+        let done = polled(polls, world.target().deliver(&batch))
+            .await
+            .is_some();
+        // Again the same, as the daemon does; then the next, which must not meet a remainder of the last.
+        deliver(world, &[&document]).await;
+        holds(
+            world,
+            &document,
+            &format!("after a delivery was dropped at await {polls}"),
+        )
+        .await;
+        if done {
+            return;
+        }
+    }
+}
+
+async fn renders_hold_no_secret<W: World>(world: &W) {
+    for document in [profile(1, "rendered", 1), destroyed(1, "rendered", 2)] {
+        let text = world
+            .target()
+            .render(&document)
+            .expect("a plain document renders");
+        assert!(!text.is_empty(), "nothing is rendered");
+        has_no_secret(world, &text);
+        let again = world
+            .target()
+            .render(&document)
+            .expect("a plain document renders");
+        assert_eq!(text, again, "a document renders differently each time");
+    }
+    assert_eq!(world.held(1, "rendered").await, None, "rendering delivered");
+}
+
+async fn probes_change_nothing<W: World>(world: &W) {
+    world
+        .target()
+        .probe()
+        .await
+        .expect("a well peer can be probed");
+    let document = profile(1, "probed", 1);
+    deliver(world, &[&document]).await;
+    world
+        .target()
+        .probe()
+        .await
+        .expect("a well peer can be probed after a delivery");
+    holds(world, &document, "after a probe").await;
+}
+
+/// Delivers in batches as the daemon does, and insists on success.
+async fn deliver<W: World>(world: &W, documents: &[&Document]) {
+    for chunk in documents.chunks(world.target().limits().batch.max(1)) {
+        let batch: Vec<_> = chunk
+            .iter()
+            .map(|&document| Delivery::from(document.clone()))
+            .collect();
+        let outcomes = each(world.target().deliver(&batch).await, batch.len());
+        for (outcome, delivery) in outcomes.iter().zip(&batch) {
+            assert!(
+                is_delivered(outcome),
+                "{:?} was not delivered: {outcome:?}",
+                delivery.document
+            );
+            has_no_secret(world, outcome.text());
+        }
+    }
+}
+
+fn each(answer: Answer, count: usize) -> Vec<Outcome> {
+    match answer {
+        Answer::Whole(outcome) => vec![outcome; count],
+        Answer::Each(outcomes) => {
+            assert_eq!(
+                outcomes.len(),
+                count,
+                "there must be one outcome per document"
+            );
+            outcomes
+        }
+    }
+}
+
+fn is_delivered(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Delivered { .. })
+}
+
+async fn holds<W: World>(world: &W, document: &Document, when: &str) {
+    let held = world.held(document.sdk_app_id, &document.account).await;
+    assert_eq!(
+        held.as_ref(),
+        Some(document),
+        "{:?} is not held {when}",
+        document.account
+    );
+    assert_eq!(
+        document.status,
+        Status::Active,
+        "only an active account is held"
+    );
+}
+
+fn has_no_secret<W: World>(world: &W, text: &str) {
+    for secret in world.secrets() {
+        assert!(!text.contains(&secret), "a secret is shown: {text}");
+    }
+}
+
+/// Polls a future at most so often, then drops it.
+async fn polled<F: Future>(most: usize, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut polls = 0;
+    poll_fn(|context| {
+        polls += 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if polls == most => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}

@@ -9,18 +9,20 @@ mod document;
 mod outcome;
 mod secret;
 mod settings;
+mod units;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 
 pub use document::{Document, Status};
 pub use outcome::{Answer, Outcome};
 pub use secret::{Secret, SecretError};
-pub use settings::{Settings, SettingsError};
+pub use settings::{Settings, SettingsError, schema_of};
+pub use units::{Period, Rate, Size};
 
 /// One kind of output, as listed in the daemon's `src/targets.rs`.
 #[derive(Clone, Copy)]
@@ -28,7 +30,7 @@ pub struct Kind {
     /// The value of `type` in `[targets.NAME]`.
     pub name: &'static str,
     /// Checks the settings and makes a target of them. Touches neither network nor target.
-    pub open: fn(&OpenContext, Settings) -> Result<Opened, SettingsError>,
+    pub open: fn(&OpenContext, Settings<'_>) -> Result<Opened, SettingsError>,
     /// JSON Schema (draft 7) of the settings, for editors.
     pub schema: fn() -> schemars::Schema,
 }
@@ -42,6 +44,8 @@ pub struct OpenContext {
     pub version: &'static str,
     /// The time limit of one call of [`Target::deliver`]; the daemon cuts it off then.
     pub timeout: Duration,
+    /// Where relative paths in the settings start: the folder of the main configuration file.
+    pub base: PathBuf,
 }
 
 /// A target that is ready for deliveries, and what identifies it.
@@ -58,6 +62,12 @@ pub struct Opened {
 pub struct Delivery {
     /// The account's newest state.
     pub document: Document,
+}
+
+impl From<Document> for Delivery {
+    fn from(document: Document) -> Self {
+        Self { document }
+    }
 }
 
 /// An external system that is kept at the newest profile of every account.

@@ -1,16 +1,23 @@
 //! A configured secret: where it comes from, and its value once read.
 
-use std::{fmt, path::PathBuf, process::Command};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, MapAccess, Visitor},
+};
 
 /// A secret as written in the configuration: a string, or one of `{ env = "X" }`, `{ file = "p" }`,
 /// `{ credential = "n" }` (systemd's `$CREDENTIALS_DIRECTORY`), `{ command = ["…"] }`.
 ///
 /// Prints and serialises as `***`. [`Secret::read`] gets the value.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, JsonSchema)]
+#[schemars(untagged)]
 pub enum Secret {
     /// Written out in the configuration.
     Inline(String),
@@ -19,8 +26,8 @@ pub enum Secret {
 }
 
 /// Where a secret is kept.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 pub enum Keeper {
     /// An environment variable.
     Env(String),
@@ -56,6 +63,16 @@ impl Secret {
             });
         }
         Ok(value)
+    }
+
+    /// The same secret, its file taken from `folder` when it has a relative path; see
+    /// [`OpenContext::base`](crate::OpenContext::base).
+    #[must_use]
+    pub fn within(self, folder: &Path) -> Self {
+        match self {
+            Self::Kept(Keeper::File(path)) => Self::Kept(Keeper::File(folder.join(path))),
+            other => other,
+        }
     }
 
     fn place(&self) -> String {
@@ -135,6 +152,51 @@ fn cut_line_end(mut text: String) -> String {
     text
 }
 
+/// The forms a secret may have, for errors.
+const FORMS: &str = r#"a secret is a text, { env = "NAME" }, { file = "PATH" }, { credential = "NAME" } or { command = ["PROGRAM", …] }"#;
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+struct SecretVisitor;
+
+impl<'de> Visitor<'de> for SecretVisitor {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a secret: {FORMS}")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
+        Ok(Secret::Inline(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Secret, A::Error> {
+        let Some(place) = map.next_key::<String>()? else {
+            return Err(A::Error::custom(format!("an empty table; {FORMS}")));
+        };
+        let keeper = match place.as_str() {
+            "env" => Keeper::Env(map.next_value()?),
+            "file" => Keeper::File(map.next_value()?),
+            "credential" => Keeper::Credential(map.next_value()?),
+            "command" => Keeper::Command(map.next_value()?),
+            _ => {
+                let message = format!("no secret is kept in `{place}`; {FORMS}");
+                return Err(A::Error::custom(message));
+            }
+        };
+        match map.next_key::<String>()? {
+            None => Ok(Secret::Kept(keeper)),
+            Some(second) => Err(A::Error::custom(format!(
+                "`{place}` and `{second}` both say where the secret is; {FORMS}"
+            ))),
+        }
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
@@ -144,5 +206,93 @@ impl fmt::Debug for Secret {
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Secret;
+    use crate::Settings;
+
+    #[derive(serde::Deserialize)]
+    struct Table {
+        token: Secret,
+    }
+
+    fn parse(text: &str) -> Result<Secret, String> {
+        Settings::from_toml(text)
+            .and_then(Settings::parse::<Table>)
+            .map(|table| table.token)
+            .map_err(|error| error.message)
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "in a file\r\n").unwrap();
+        for (text, value) in [
+            ("token = 'plain'".to_owned(), "plain"),
+            (format!("token = {{ file = {file:?} }}"), "in a file"),
+            ("token = { command = ['echo', 'said'] }".to_owned(), "said"),
+        ] {
+            assert_eq!(parse(&text).unwrap().read().unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_where() {
+        for (text, place) in [
+            (
+                "token = { env = 'PROFILESYNC_NO_SUCH' }",
+                "PROFILESYNC_NO_SUCH",
+            ),
+            ("token = { file = '/no/such/file' }", "/no/such/file"),
+            ("token = { command = ['false'] }", "false"),
+            ("token = { command = [] }", "command"),
+            ("token = { credential = 'a/b' }", "slash"),
+            ("token = ''", "empty"),
+        ] {
+            let error = parse(text).unwrap().read().unwrap_err().to_string();
+            assert!(error.contains(place), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_form_is_told_the_right_ones() {
+        for text in [
+            "token = 5",
+            "token = {}",
+            "token = { vault = 'x' }",
+            "token = { env = 'A', file = 'B' }",
+            "token = ['a']",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains("{ credential = "), "{error}");
+        }
+        let error = parse("token = { env = 5 }").unwrap_err();
+        assert!(error.contains("expected a string"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_prints_as_stars() {
+        let secret = parse("token = 'hunter2'").unwrap();
+        assert_eq!(format!("{secret:?}"), "***");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
+    }
+
+    #[test]
+    fn the_schema_knows_every_form() {
+        let schema = serde_json::to_string(&schemars::schema_for!(Secret)).unwrap();
+        for form in [
+            "\"string\"",
+            "\"env\"",
+            "\"file\"",
+            "\"credential\"",
+            "\"command\"",
+        ] {
+            assert!(schema.contains(form), "{form}: {schema}");
+        }
+        assert!(schema.contains("anyOf") || schema.contains("oneOf"));
     }
 }

@@ -1,13 +1,23 @@
 //! The settings of one target: what is left of its table once the daemon took its own keys out.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use toml::{Spanned, de::DeTable};
 
-/// The keys of `[targets.NAME]` that are the kind's own, with their positions.
-#[derive(Debug)]
-pub struct Settings(Spanned<DeTable<'static>>);
+/// The keys of `[targets.NAME]` that are the kind's own, with their positions. Borrows from the configuration's
+/// text; prints as its keys alone, for values can be secret.
+#[derive(Clone)]
+pub struct Settings<'a>(Spanned<DeTable<'a>>);
+
+impl fmt::Debug for Settings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(self.0.get_ref().keys().map(Spanned::get_ref))
+            .finish()
+    }
+}
 
 /// What is wrong with a target's settings, and where.
 #[derive(Debug, thiserror::Error)]
@@ -21,11 +31,25 @@ pub struct SettingsError {
     pub help: Option<String>,
 }
 
-impl Settings {
+impl<'a> Settings<'a> {
     /// Wraps a table; done by the daemon, and by tests.
     #[must_use]
-    pub fn new(table: Spanned<DeTable<'static>>) -> Self {
+    pub fn new(table: Spanned<DeTable<'a>>) -> Self {
         Self(table)
+    }
+
+    /// The settings that a TOML text holds, for tests.
+    ///
+    /// # Errors
+    /// When the text is not TOML.
+    pub fn from_toml(text: &'a str) -> Result<Self, SettingsError> {
+        DeTable::parse(text)
+            .map(Self)
+            .map_err(|error| SettingsError {
+                message: error.message().to_owned(),
+                span: error.span(),
+                help: None,
+            })
     }
 
     /// Reads the settings into a struct, which should `deny_unknown_fields`. Wrap a value in [`Spanned`] where a
@@ -43,6 +67,15 @@ impl Settings {
             }
         })
     }
+}
+
+/// JSON Schema (draft 7, as editors of TOML understand it) of a settings struct, for [`Kind::schema`](crate::Kind).
+#[must_use]
+pub fn schema_of<T: JsonSchema>() -> Schema {
+    SchemaSettings::draft07()
+        .for_deserialize()
+        .into_generator()
+        .into_root_schema_for::<T>()
 }
 
 impl SettingsError {

@@ -1,0 +1,181 @@
+//! The suite itself: it passes a target that keeps every promise, and catches each way to break one.
+
+#![cfg(feature = "conformance")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{collections::BTreeMap, sync::Mutex};
+
+use async_trait::async_trait;
+use profilesync_target::{
+    Answer, Delivery, Document, Outcome, Status, Target,
+    conformance::{self, Peer, World},
+};
+
+/// How a target is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Defect {
+    None,
+    TakesOlderRevisions,
+    KeepsDestroyed,
+    FoldsCase,
+    ForgetsTheApp,
+    RejectsWhenDead,
+    ClaimsDeliveryWhenDead,
+    ShowsItsSecret,
+    AnswersForOneOnly,
+    StopsHalfWay,
+    WritesWhenProbed,
+}
+
+struct Memory {
+    defect: Defect,
+    peer: Mutex<Peer>,
+    held: Mutex<BTreeMap<(u64, String), Document>>,
+}
+
+impl Memory {
+    fn key(&self, sdk_app_id: u64, account: &str) -> (u64, String) {
+        match self.defect {
+            Defect::FoldsCase => (sdk_app_id, account.to_lowercase()),
+            Defect::ForgetsTheApp => (0, account.to_owned()),
+            _ => (sdk_app_id, account.to_owned()),
+        }
+    }
+
+    fn put(&self, document: &Document) {
+        let key = self.key(document.sdk_app_id, &document.account);
+        let mut held = self.held.lock().unwrap();
+        let known = held.get(&key).map_or(0, |known| known.revision);
+        if known > document.revision && self.defect != Defect::TakesOlderRevisions {
+            return;
+        }
+        match document.status {
+            Status::Destroyed if self.defect != Defect::KeepsDestroyed => held.remove(&key),
+            _ => held.insert(key, document.clone()),
+        };
+    }
+}
+
+#[async_trait]
+impl Target for Memory {
+    fn limits(&self) -> profilesync_target::Limits {
+        profilesync_target::Limits {
+            batch: 3,
+            ..Default::default()
+        }
+    }
+
+    async fn deliver(&self, batch: &[Delivery]) -> Answer {
+        let peer = *self.peer.lock().unwrap();
+        let reason = "the peer is dead".to_owned();
+        match (peer, self.defect) {
+            (Peer::Well, _) | (Peer::Dead, Defect::ClaimsDeliveryWhenDead) => (),
+            (Peer::Dead, Defect::RejectsWhenDead) => {
+                return Answer::Whole(Outcome::Rejected { reason });
+            }
+            (Peer::Dead, _) => {
+                return Answer::Whole(Outcome::Fault {
+                    reason,
+                    after: None,
+                });
+            }
+            (Peer::Slow, _) => std::future::pending().await,
+        }
+        if self.defect == Defect::StopsHalfWay {
+            self.held.lock().unwrap().clear();
+        }
+        tokio::task::yield_now().await;
+        for delivery in batch {
+            self.put(&delivery.document);
+        }
+        let delivered = Outcome::Delivered {
+            answer: "kept".into(),
+        };
+        match self.defect {
+            Defect::AnswersForOneOnly => Answer::Each(vec![delivered]),
+            _ => Answer::Each(vec![delivered; batch.len()]),
+        }
+    }
+
+    async fn probe(&self) -> Result<(), String> {
+        if self.defect == Defect::WritesWhenProbed {
+            self.held.lock().unwrap().clear();
+        }
+        match *self.peer.lock().unwrap() {
+            Peer::Well => Ok(()),
+            peer => Err(format!("the peer is {peer:?}")),
+        }
+    }
+
+    fn render(&self, document: &Document) -> Result<String, String> {
+        let secret = if self.defect == Defect::ShowsItsSecret {
+            "hunter2"
+        } else {
+            "***"
+        };
+        Ok(format!("{secret} {document:?}"))
+    }
+}
+
+#[async_trait]
+impl World for Memory {
+    fn target(&self) -> &dyn Target {
+        self
+    }
+
+    async fn held(&self, sdk_app_id: u64, account: &str) -> Option<Document> {
+        self.held
+            .lock()
+            .unwrap()
+            .get(&self.key(sdk_app_id, account))
+            .cloned()
+    }
+
+    fn compares_revisions(&self) -> bool {
+        true
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        vec!["hunter2".into()]
+    }
+
+    async fn turn(&self, peer: Peer) -> bool {
+        *self.peer.lock().unwrap() = peer;
+        true
+    }
+}
+
+/// Whether a target with this defect passes.
+async fn passes(defect: Defect) -> bool {
+    let check = conformance::check(async move || Memory {
+        defect,
+        peer: Mutex::new(Peer::Well),
+        held: Mutex::default(),
+    });
+    tokio::task::LocalSet::new()
+        .run_until(async { tokio::task::spawn_local(check).await.is_ok() })
+        .await
+}
+
+#[tokio::test]
+async fn a_good_target_passes() {
+    assert!(passes(Defect::None).await);
+}
+
+#[tokio::test]
+async fn every_defect_is_caught() {
+    for defect in [
+        Defect::TakesOlderRevisions,
+        Defect::KeepsDestroyed,
+        Defect::FoldsCase,
+        Defect::ForgetsTheApp,
+        Defect::RejectsWhenDead,
+        Defect::ClaimsDeliveryWhenDead,
+        Defect::ShowsItsSecret,
+        Defect::AnswersForOneOnly,
+        Defect::StopsHalfWay,
+        Defect::WritesWhenProbed,
+    ] {
+        assert!(!passes(defect).await, "{defect:?} passes");
+    }
+}

@@ -1,0 +1,125 @@
+//! Settings that are refused, limits, probes and errors.
+
+use std::{fs, time::Duration};
+
+use crate::{deliver, document, open, try_open};
+
+#[track_caller]
+fn check(settings: &str, message: &str, at: &str) {
+    let error = try_open(settings)
+        .err()
+        .unwrap_or_else(|| panic!("{settings} was taken"));
+    assert!(
+        error.message.contains(message),
+        "{settings}: {}",
+        error.message
+    );
+    if !at.is_empty() {
+        assert_eq!(&settings[error.span.unwrap()], at, "{}", error.message);
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    check("", "missing field `path`", "");
+    check("path = ''", "`path` is empty", "''");
+    check(
+        "path = 'x'\nformat = 'xml'",
+        "expected one of `json`, `jsonl`, `csv`, `json-array`",
+        "'xml'",
+    );
+    check(
+        "path = 'x'\nformatt = 'csv'",
+        "unknown field `formatt`",
+        "formatt",
+    );
+    check(
+        "path = 'x'\nrotate_bytes = '1MiB'",
+        "`rotate_bytes` means nothing",
+        "'1MiB'",
+    );
+    check(
+        "path = 'x'\nformat = 'csv'\nrotate_keep = 3",
+        "`rotate_keep` means nothing",
+        "3",
+    );
+    check(
+        "path = 'x'\nformat = 'jsonl'\nrotate_keep = 3",
+        "without `rotate_bytes`",
+        "3",
+    );
+    check(
+        "path = 'x'\nformat = 'jsonl'\nrotate_bytes = '1MB!'",
+        "64KiB",
+        "'1MB!'",
+    );
+    check(
+        "path = 'x'\nformat = 'jsonl'\ninterval = '1s'",
+        "`interval` means nothing",
+        "'1s'",
+    );
+    check(
+        "path = 'x'\nescape_formulas = true",
+        "`escape_formulas` means nothing",
+        "true",
+    );
+}
+
+#[test]
+fn snapshots_are_paced() {
+    let limits = |settings: &str| try_open(settings).unwrap().target.limits();
+    let csv = limits("path = 'x'\nformat = 'csv'");
+    assert_eq!(
+        (csv.interval, csv.concurrency),
+        (Duration::from_secs(1), Some(1))
+    );
+    let slow = limits("path = 'x'\nformat = 'json-array'\ninterval = '1min'");
+    assert_eq!(slow.interval, Duration::from_secs(60));
+    assert_eq!(limits("path = 'x'").interval, Duration::ZERO);
+}
+
+#[test]
+fn the_identity_follows_what_is_written() {
+    let identity = |settings: &str| try_open(settings).unwrap().identity;
+    assert_eq!(identity("path = 'x'"), identity("path = '/base/x'"));
+    let csv = identity("path = 'x'\nformat = 'csv'");
+    assert_eq!(
+        identity("path = 'x'\nformat = 'csv'\ninterval = '9s'\nescape_formulas = true"),
+        csv
+    );
+    assert_ne!(
+        identity("path = 'x'\nformat = 'csv'\nescape_formulas = false"),
+        csv
+    );
+    assert_ne!(identity("path = 'y'\nformat = 'csv'"), csv);
+    assert_ne!(identity("path = 'x'\nformat = 'json-array'"), csv);
+}
+
+#[tokio::test]
+async fn a_probe_creates_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let missing = root.path().join("not/yet/there");
+    open(&missing, "").probe().await.unwrap();
+    open(&missing, "format = 'csv'").probe().await.unwrap();
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    let reason = open(root.path(), "format = 'csv'")
+        .probe()
+        .await
+        .unwrap_err();
+    assert!(reason.contains("is a folder"), "{reason}");
+    let reason = open("/dev/null/x".as_ref(), "").probe().await.unwrap_err();
+    assert_eq!(reason, "/dev/null is no folder");
+}
+
+#[tokio::test]
+async fn an_error_names_the_path() {
+    let target = open("/proc/no/such/place".as_ref(), "");
+    let reason = deliver(&*target, &[document("a", 1)]).await.unwrap_err();
+    assert!(
+        reason.starts_with("cannot create the folder /proc/no: "),
+        "{reason}"
+    );
+    let full = open("/dev/full".as_ref(), "format = 'jsonl'");
+    let reason = deliver(&*full, &[document("a", 1)]).await.unwrap_err();
+    assert!(reason.contains("/dev/full: No space left"), "{reason}");
+}

@@ -1,0 +1,217 @@
+//! What an answer means: its status decides, its body is only quoted.
+
+use std::{fmt, ops::RangeInclusive, time::Duration};
+
+use jiff::{Timestamp, fmt::rfc2822};
+use profilesync_target::Outcome;
+use reqwest::{
+    Response, StatusCode,
+    header::{HeaderMap, RETRY_AFTER},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
+use tokio::time::timeout;
+
+/// Bytes read of a body.
+const MAX_BODY: usize = 64 * 1024;
+
+/// How long a body may take after the status; then the connection is closed and what came is quoted.
+const MAX_BODY_TIME: Duration = Duration::from_secs(1);
+
+/// Characters of a body that a reason quotes.
+const MAX_EXCERPT: usize = 200;
+
+/// The longest delay an answer can ask for; the daemon's own bound is far below.
+const MAX_RETRY_AFTER: u64 = 7 * 24 * 60 * 60;
+
+/// One status (`409`) or several (`"500-599"`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Statuses(RangeInclusive<u16>);
+
+/// The statuses whose meaning the configuration sets; no status is in two lists.
+#[derive(Default)]
+pub(crate) struct Verdicts {
+    pub(crate) success: Vec<Statuses>,
+    pub(crate) retry_on: Vec<Statuses>,
+    pub(crate) reject_on: Vec<Statuses>,
+}
+
+impl Verdicts {
+    /// The outcome of a delivery that was answered. `quote` gives the body for a reason.
+    pub(crate) fn judge(
+        &self,
+        host: &str,
+        status: StatusCode,
+        after: Option<Duration>,
+        quote: impl FnOnce() -> String,
+    ) -> Outcome {
+        let code = status.as_u16();
+        let has = |list: &[Statuses]| list.iter().any(|statuses| statuses.0.contains(&code));
+        let retry = has(&self.retry_on);
+        let reject = has(&self.reject_on);
+        if has(&self.success) || (status.is_success() && !retry && !reject) {
+            return Outcome::Delivered {
+                answer: status.to_string(),
+            };
+        }
+        let mut reason = format!("{host} answered {status}");
+        if status.is_redirection() {
+            reason.push_str(", and redirects are not followed: set `url` to where it leads");
+        }
+        let quote = quote();
+        if !quote.is_empty() {
+            reason = format!("{reason}: {quote}");
+        }
+        match code {
+            _ if retry => Outcome::Retry { reason, after },
+            _ if reject => Outcome::Rejected { reason },
+            408 | 425 | 429 => Outcome::Retry { reason, after },
+            401 | 403 | 404 | 407 => Outcome::Denied { reason },
+            400..=499 => Outcome::Rejected { reason },
+            _ => Outcome::Fault { reason, after },
+        }
+    }
+
+    /// A status that is in two of the lists.
+    pub(crate) fn conflict(&self) -> Option<u16> {
+        let lists = [&self.success, &self.retry_on, &self.reject_on];
+        (100..=599).find(|code| {
+            let holders = lists
+                .iter()
+                .filter(|list| list.iter().any(|statuses| statuses.0.contains(code)));
+            holders.count() > 1
+        })
+    }
+}
+
+/// The delay an answer asks for: seconds, or a date.
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let date = rfc2822::parse(text).ok()?.timestamp();
+            u64::try_from(date.as_second() - now.as_second()).unwrap_or(0)
+        }
+    };
+    Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER)))
+}
+
+/// Reads the body as far as it is short and comes quickly, so that its connection can be used again. `left` is what
+/// is left of the delivery's time.
+pub(crate) async fn read_body(mut response: Response, left: Duration) -> Vec<u8> {
+    let mut body = Vec::new();
+    let reading = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY - body.len())]);
+            if body.len() == MAX_BODY {
+                break;
+            }
+        }
+    };
+    // Half of the time left: the status is known and must not be lost over the body. Running out of it is no error.
+    let _ = timeout(MAX_BODY_TIME.min(left / 2), reading).await;
+    body
+}
+
+/// Quotes bodies, without the target's secrets.
+pub(crate) struct Excerpt {
+    pub(crate) secrets: Vec<String>,
+}
+
+impl Excerpt {
+    /// The first words of a body, on one line.
+    pub(crate) fn quote(&self, body: &[u8]) -> String {
+        let mut text = String::from_utf8_lossy(body).into_owned();
+        for secret in &self.secrets {
+            text = text.replace(secret, "***");
+        }
+        let printable: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let mut words: String = printable.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some((end, _)) = words.char_indices().nth(MAX_EXCERPT) {
+            words.truncate(end);
+            words.push('…');
+        }
+        words
+    }
+}
+
+impl<'de> Deserialize<'de> for Statuses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StatusesVisitor)
+    }
+}
+
+struct StatusesVisitor;
+
+impl Visitor<'_> for StatusesVisitor {
+    type Value = Statuses;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"an HTTP status such as 409, or a range of them such as "500-599""#)
+    }
+
+    fn visit_i64<E: Error>(self, code: i64) -> Result<Statuses, E> {
+        self.visit_str(&code.to_string())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Statuses, E> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let code = |text: &str| {
+            let code = text.trim().parse::<u16>().ok();
+            code.filter(|code| (100..=599).contains(code))
+        };
+        match (code(first), code(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Statuses(first..=last)),
+            _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+
+    use super::{Excerpt, retry_after};
+
+    fn after(text: &str) -> Option<u64> {
+        let now = "2015-10-21T07:27:30Z".parse().unwrap();
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(text).unwrap())]);
+        retry_after(&headers, now).map(|delay| delay.as_secs())
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(after("120"), Some(120));
+        assert_eq!(after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(30));
+        assert_eq!(after("Wed, 21 Oct 2015 07:00:00 GMT"), Some(0));
+        assert_eq!(after("99999999999999"), Some(604_800));
+        for nonsense in ["", "-1", "soon", "1.5"] {
+            assert_eq!(after(nonsense), None, "{nonsense}");
+        }
+        let none = retry_after(&HeaderMap::new(), jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(none, None::<Duration>);
+    }
+
+    #[test]
+    fn a_quote_is_short_printable_and_without_secrets() {
+        let excerpt = Excerpt {
+            secrets: vec!["hunter2".into()],
+        };
+        assert_eq!(
+            excerpt.quote(b"bad\r\n\x1b[31m key\0 hunter2 \xff"),
+            "bad [31m key *** \u{fffd}"
+        );
+        assert_eq!(
+            excerpt.quote("ü".repeat(300).as_bytes()),
+            format!("{}…", "ü".repeat(200))
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! One connection: the TLS handshake, requests in turn, and its end when the daemon stops.
+
+use std::{convert::Infallible, io, pin::pin, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    select,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+use warp::{
+    Filter, Reply,
+    http::{HeaderValue, header::CONNECTION},
+    reply::Response,
+};
+
+use super::{
+    Body, Limits, Peer, Stream,
+    stream::{Timed, Turn},
+    tls::Tls,
+};
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The start line and headers of a request, bytes; also a connection's read buffer.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// How long a stopping daemon waits on a connection without a request. One may be on its way, and a client that
+/// gets its answer with `Connection: close` knows better than one whose connection is gone.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// How much of a body over the limit is read and thrown away, so that the client gets to see the answer: closing
+/// a socket with unread input resets the connection, answer and all.
+const MAX_DISCARD: usize = 1024 * 1024;
+
+/// What every connection is served with.
+#[derive(Clone)]
+pub(super) struct Site<F> {
+    pub(super) routes: F,
+    pub(super) tls: Option<Tls>,
+    pub(super) stop: CancellationToken,
+}
+
+impl<F> Site<F>
+where
+    F: Filter<Extract: Reply, Error = Infallible> + Clone + Send + Sync + 'static,
+{
+    /// Serves one connection to its end. Its errors are the client's own affair.
+    pub(super) async fn serve(self, stream: Stream, peer: Peer, limits: Limits) {
+        let ended = match stream {
+            Stream::Tcp(stream) => match stream.set_nodelay(true) {
+                Ok(()) => self.secure(stream, peer, limits).await,
+                Err(error) => Err(error.into()),
+            },
+            Stream::Unix(stream) => self.secure(stream, peer, limits).await,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(peer = ?peer.address, error, "connection ended early");
+        }
+    }
+
+    async fn secure<S>(self, stream: S, peer: Peer, limits: Limits) -> Result<(), BoxError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Some(tls) = &self.tls else {
+            return self.converse(stream, peer, limits).await;
+        };
+        let acceptor = TlsAcceptor::from(tls.load_full());
+        let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
+        self.converse(stream, peer, limits).await
+    }
+
+    async fn converse<S>(self, stream: S, peer: Peer, limits: Limits) -> Result<(), BoxError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let turn = Turn::new(limits);
+        let stream = TokioIo::new(Timed::new(stream, turn.clone()));
+        let answer = service_fn(|request| {
+            let (site, turn) = (self.clone(), turn.clone());
+            async move {
+                let until = turn.answering();
+                let response = site.answer(request, peer, limits.max_body, until).await;
+                turn.answered();
+                response
+            }
+        });
+        let connection = http1::Builder::new()
+            .half_close(true) // a client may close its side and still wait for the answer
+            .max_header_size(MAX_HEAD)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(stream, answer);
+        let mut connection = pin!(connection);
+        select! {
+            biased;
+            ended = &mut connection => return Ok(ended?),
+            () = async { self.stop.cancelled().await; sleep(LINGER).await } => {}
+        }
+        turn.end_if_waiting();
+        Ok(connection.await?)
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        max_body: usize,
+        until: Instant,
+    ) -> Result<Response, io::Error> {
+        let (mut head, body) = request.into_parts();
+        let body = read(body, max_body, until).await?;
+        head.extensions.insert(peer);
+        head.extensions.insert(body);
+        let request = Request::from_parts(head, Empty::<Bytes>::new());
+        let Ok(mut response) = warp::service(self.routes.clone()).call(request).await;
+        if self.stop.is_cancelled() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        Ok(response)
+    }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Reads a body to its end, its limit or its deadline. Fails when the connection does.
+async fn read(body: Incoming, max_body: usize, until: Instant) -> Result<Body, io::Error> {
+    match timeout_at(until, read_to_end(body, max_body)).await {
+        Ok(read) => read.map_err(io::Error::other),
+        Err(_) => Ok(Body::TooSlow),
+    }
+}
+
+async fn read_to_end(mut body: Incoming, max_body: usize) -> Result<Body, hyper::Error> {
+    let mut whole = BytesMut::new();
+    let mut total: usize = 0;
+    while let Some(frame) = body.frame().await.transpose()? {
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        total = total.saturating_add(data.len());
+        if total <= max_body {
+            whole.extend_from_slice(&data);
+        } else if total > max_body.saturating_add(MAX_DISCARD) {
+            break;
+        }
+    }
+    Ok(if total <= max_body {
+        Body::Whole(whole.freeze())
+    } else {
+        Body::TooLarge
+    })
+}

@@ -1,0 +1,103 @@
+//! The sockets to serve: those systemd handed over, or else our own.
+
+use std::{io, path::Path};
+
+use tokio::net::{TcpListener, UnixListener};
+
+use super::failed;
+use crate::{
+    accept::Socket,
+    admin,
+    config::{Address, Config},
+    exit::Failure,
+    systemd::{self, Handed},
+};
+
+/// Every socket, bound.
+pub(super) struct Sockets {
+    /// For webhooks.
+    pub(super) webhook: Vec<Socket>,
+    /// Where those are, in words.
+    pub(super) places: String,
+    /// For the admin API.
+    pub(super) admin: Vec<Socket>,
+}
+
+impl Sockets {
+    pub(super) async fn get(config: &Config) -> Result<Self, Failure> {
+        let handed = systemd::sockets().map_err(unusable)?;
+        let webhook = match handed.webhook {
+            none if none.is_empty() => vec![bind(&config.listener.address).await?],
+            some => take_all(some)?,
+        };
+        let admin = match handed.admin {
+            none if none.is_empty() => admin::bind(&config.admin)
+                .await
+                .map_err(|error| failed("the admin API cannot be served", error))?,
+            some => take_all(some)?,
+        };
+        let places: Vec<_> = webhook.iter().map(place).collect();
+        let places = places.join(" ");
+        tracing::info!(address = %places, "listening");
+        Ok(Self {
+            webhook,
+            places,
+            admin,
+        })
+    }
+}
+
+fn unusable(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    failed("the sockets from systemd cannot be used", error)
+}
+
+fn take_all(handed: Vec<Handed>) -> Result<Vec<Socket>, Failure> {
+    handed
+        .into_iter()
+        .map(take)
+        .collect::<Result<_, _>>()
+        .map_err(unusable)
+}
+
+async fn bind(address: &Address) -> Result<Socket, Failure> {
+    match address {
+        Address::Tcp(address) => {
+            TcpListener::bind(address)
+                .await
+                .map(Socket::Tcp)
+                .map_err(|error| {
+                    failed(format!("cannot listen on {address}"), error).help(
+                        "another process may have the port; set listener.address to a free one",
+                    )
+                })
+        }
+        Address::Unix(path) => admin::bind_unix(path)
+            .map(Socket::Unix)
+            .map_err(|error| failed(format!("cannot listen on {}", path.display()), error)),
+    }
+}
+
+fn take(handed: Handed) -> io::Result<Socket> {
+    Ok(match handed {
+        Handed::Tcp(listener) => Socket::Tcp(TcpListener::from_std(listener)?),
+        Handed::Unix(listener) => Socket::Unix(UnixListener::from_std(listener)?),
+    })
+}
+
+fn place(socket: &Socket) -> String {
+    match socket {
+        Socket::Tcp(listener) => listener
+            .local_addr()
+            .map_or_else(|_| "?".into(), |at| at.to_string()),
+        Socket::Unix(listener) => {
+            let path = listener
+                .local_addr()
+                .ok()
+                .and_then(|at| at.as_pathname().map(Path::to_owned));
+            path.map_or_else(
+                || "unix:?".into(),
+                |path| format!("unix:{}", path.display()),
+            )
+        }
+    }
+}

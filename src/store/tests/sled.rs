@@ -1,0 +1,190 @@
+//! The index on disk: reopened, rebuilt, damaged.
+
+use std::{fs, path::Path};
+
+use super::{CHANGED, apply, record};
+use crate::{
+    journal::Record,
+    store::{
+        codec::Meta,
+        index::{Batch, Index},
+        keys,
+        open::{self, verify},
+        sled::SledIndex,
+        snapshot,
+        state_dir::{LastRun, StateDir},
+    },
+};
+
+const CACHE: u64 = 16 << 20;
+
+/// A state directory whose index holds some records, and a copy of what is in it.
+fn state_with(root: &Path, records: &[Record]) -> (StateDir, Meta) {
+    let dir = StateDir::hold(root).unwrap();
+    let index = SledIndex::open(&dir.index(), CACHE).unwrap();
+    let mut meta = Meta::default();
+    for batch in records.chunks(16) {
+        apply(&index, &mut meta, batch);
+    }
+    (dir, meta)
+}
+
+fn some_records(count: u64) -> Vec<Record> {
+    (1..=count)
+        .map(|seq| {
+            record(
+                seq,
+                &format!("@a{}", seq % 50),
+                seq,
+                CHANGED,
+                &format!("n{seq}"),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn sled_reopens_what_was_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, meta) = state_with(folder.path(), &some_records(300));
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    assert!(!opened.set_aside);
+    assert_eq!(opened.meta, meta);
+}
+
+#[test]
+fn an_unfinished_snapshot_of_sled_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, meta) = state_with(folder.path(), &some_records(300));
+    fs::write(
+        dir.index().join("snap.0000000000000FFF.generating"),
+        b"half",
+    )
+    .unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    assert!(!opened.set_aside);
+    assert_eq!(opened.meta, meta);
+}
+
+#[test]
+fn after_a_reboot_the_index_is_rebuilt_from_the_newest_good_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = some_records(300);
+    let (dir, meta) = state_with(folder.path(), &records);
+    {
+        let index = SledIndex::open(&dir.index(), CACHE).unwrap();
+        snapshot::write(&index, meta.applied, &dir.snapshot(meta.applied)).unwrap();
+    }
+    fs::write(dir.snapshot(meta.applied + 1), b"PSSNAP1\nnot a snapshot").unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Rebooted, &|_| ()).unwrap();
+    assert!(opened.set_aside);
+    assert_eq!(opened.meta, meta);
+    assert_eq!(verify(&*opened.index, &opened.meta), Ok(()));
+}
+
+#[test]
+fn a_rebuild_that_was_killed_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, _) = state_with(folder.path(), &some_records(20));
+    {
+        let index = SledIndex::open(&dir.index(), CACHE).unwrap();
+        index
+            .apply(Batch::from([(keys::META.to_vec(), None)]))
+            .unwrap();
+    }
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    assert!(!opened.set_aside);
+    assert_eq!(opened.meta, Meta::default());
+}
+
+#[test]
+fn a_second_process_is_told_who_holds_the_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let _held = StateDir::hold(folder.path()).unwrap();
+    let error = StateDir::hold(folder.path()).err().unwrap().to_string();
+    assert!(
+        error.contains(&format!("process {}", std::process::id())),
+        "{error}"
+    );
+}
+
+/// Every file of the index, damaged in some way: the index opens with all entries, or is set aside. Never is
+/// something missing.
+#[test]
+fn no_damage_to_the_index_goes_unnoticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, meta) = state_with(folder.path(), &some_records(400));
+    let good = folder.path().join("good");
+    copy(&dir.index(), &good);
+    let mut random = fastrand::Rng::with_seed(7);
+    let rounds: usize =
+        std::env::var("PROFILESYNC_DAMAGE_ROUNDS").map_or(40, |text| text.parse().unwrap());
+    let mut set_aside = 0;
+    for round in 0..rounds {
+        fs::remove_dir_all(dir.index()).unwrap();
+        copy(&good, &dir.index());
+        let what = damage(&dir.index(), &mut random);
+        let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+        set_aside += usize::from(opened.set_aside);
+        // Rebuilt from nothing, or all there.
+        assert!(
+            opened.meta == meta
+                || opened.meta == Meta::default()
+                || opened.meta.applied < meta.applied,
+            "round {round}: {what}: {:?}",
+            opened.meta
+        );
+        assert_eq!(
+            verify(&*opened.index, &opened.meta),
+            Ok(()),
+            "round {round}: {what}"
+        );
+    }
+    assert!(set_aside > 0, "no damage was noticed at all");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found)
+        } else {
+            found.push(path)
+        }
+    }
+}
+
+fn damage(folder: &Path, random: &mut fastrand::Rng) -> String {
+    let mut found = Vec::new();
+    files(folder, &mut found);
+    let path = &found[random.usize(..found.len())];
+    let mut bytes = fs::read(path).unwrap();
+    let what = random.u8(..4);
+    let at = random.usize(..bytes.len().max(1));
+    match what {
+        0 => fs::remove_file(path).unwrap(),
+        1 => bytes.truncate(at),
+        2 if !bytes.is_empty() => bytes[at] ^= 1 << random.u8(..8),
+        _ => {
+            let end = (at + 512).min(bytes.len());
+            bytes[at..end].fill(0);
+        }
+    }
+    if what != 0 {
+        fs::write(path, bytes).unwrap();
+    }
+    format!("{what} at {at} of {}", path.display())
+}

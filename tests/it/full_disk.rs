@@ -1,0 +1,126 @@
+//! No space left on the state's disk: events are refused, nothing acknowledged is lost, and service resumes by itself.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use profilesync::clock;
+use serde_json::json;
+
+use crate::{
+    daemon::{Daemon, until},
+    receiver::{Receiver, Reply},
+    sender::change,
+};
+
+/// A small disk in memory; unmounted when dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: not root, cannot mount a tmpfs");
+            return None;
+        }
+        fs::create_dir(at).unwrap();
+        let mut mount = Command::new("mount");
+        let status = mount
+            .args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"])
+            .arg(at)
+            .status();
+        if !status.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: cannot mount a tmpfs");
+            return None;
+        }
+        Some(Self(at.to_owned()))
+    }
+
+    /// Fills it up to the last byte.
+    fn fill(&self) {
+        let mut file = File::create(self.0.join("filler")).unwrap();
+        let chunk = vec![0_u8; 4096];
+        while file.write_all(&chunk).is_ok() {}
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: the daemon may still hold files.
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_events_and_service_resumes() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let Some(disk) = Disk::mount(&state) else {
+        return;
+    };
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let mut daemon = Daemon::prepare_in(dir, &state, &receiver.target("crm", ""));
+    daemon.spawn();
+    daemon.ready().await;
+
+    let sender = daemon.sender();
+    let now = clock::now() - 1_000_000;
+    let text = "x".repeat(20_000);
+    let event = |step: u64| {
+        let account = format!("account {}", step % 50);
+        change(
+            &account,
+            now + step,
+            &json!({ "Name": format!("name {step}"), "Introduction": text }),
+        )
+    };
+    let mut step = 0;
+    while step < 100 {
+        sender.send(&event(step)).await;
+        step += 1;
+    }
+    disk.fill();
+    let refusal = loop {
+        let reply = sender.try_send(&event(step)).await.expect("an answer");
+        if reply.http != 200 {
+            break reply;
+        }
+        step += 1;
+        assert!(step < 10_000, "a full disk refuses nothing");
+    };
+    assert_eq!((refusal.http, refusal.code), (503, 120_006));
+    until("readiness is red", async || {
+        (daemon.get("/readyz").await?.0 == 503).then_some(())
+    })
+    .await;
+    assert_eq!(daemon.get("/healthz").await.unwrap().0, 200);
+
+    disk.free();
+    let start = Instant::now();
+    while sender.try_send(&event(step)).await != Some(crate::sender::OK) {
+        assert!(
+            start.elapsed() < Duration::from_secs(15),
+            "service does not resume:\n{}",
+            daemon.log()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    daemon.ready().await;
+    for last in step.saturating_sub(49)..=step {
+        let account = format!("account {}", last % 50);
+        let name = format!("name {last}");
+        until(&format!("{account} is at {name}"), async || {
+            (receiver.name_of(&account)? == name).then_some(())
+        })
+        .await;
+    }
+    // The daemon removes its folder, which must be no mount point by then.
+    drop(disk);
+}
