@@ -212,7 +212,7 @@ impl Verb {
                 if account.is_some() && all_parked {
                     return Err(Problem::new(
                         StatusCode::BAD_REQUEST,
-                        "say account, or all_parked, or neither for all that wait for a retry",
+                        "say account, or all_parked, or neither for all that wait or are parked",
                     ));
                 }
                 Action::Retry {

@@ -336,7 +336,7 @@ async fn what_is_not_done_is_told() {
             "/v1/targets/crm/retry",
             r#"{"account":"@a","all_parked":true}"#,
             400,
-            "say account, or all_parked, or neither for all that wait for a retry",
+            "say account, or all_parked, or neither for all that wait or are parked",
         ),
         (
             "POST",

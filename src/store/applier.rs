@@ -44,6 +44,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long a session that failed is let lie.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Writes, and who waits for them.
+type Waiting = (Vec<Write>, oneshot::Sender<()>);
+
 /// What the store is to keep, and how.
 #[derive(Clone)]
 pub struct Options {
@@ -256,10 +259,7 @@ impl Worker {
     }
 
     /// Writes that wait; everything else that was asked is done at once.
-    fn take_requests(
-        &mut self,
-        session: &Session,
-    ) -> Result<Vec<(Vec<Write>, oneshot::Sender<()>)>, IndexError> {
+    fn take_requests(&mut self, session: &Session) -> Result<Vec<Waiting>, IndexError> {
         let mut writes = Vec::new();
         while writes.len() < REQUESTS {
             match self
@@ -288,7 +288,7 @@ impl Worker {
         &mut self,
         session: &mut Session,
         records: &[Record],
-        writes: Vec<(Vec<Write>, oneshot::Sender<()>)>,
+        writes: Vec<Waiting>,
     ) -> Result<(), IndexError> {
         let index = Arc::clone(&session.index);
         let mut changes = Changes::new(&**index, session.meta.clone());

@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+
 /// A batch in the making, with the checksum of the index after it.
 pub(crate) struct Changes<'a> {
     index: &'a dyn Index,
@@ -266,7 +269,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The entries of a range after the batch so far.
-    fn entries(&self, from: &[u8], to: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
+    fn entries(&self, from: &[u8], to: &[u8]) -> Result<Vec<Entry>, IndexError> {
         let mut entries = std::collections::BTreeMap::new();
         self.index.scan(from, to, &mut |key, value| {
             entries.insert(key.to_vec(), value.to_vec());

@@ -40,7 +40,7 @@ fn delay(longest_ms: u64) -> Duration {
 
 /// Some accounts are refused at some revisions, whatever the mood.
 fn poisonous(document: &Document) -> bool {
-    document.account.len() == 1 && document.revision % 3 == 0
+    document.account.len() == 1 && document.revision.is_multiple_of(3)
 }
 
 fn outcome(document: &Document, mood: Mood) -> Outcome {
@@ -264,7 +264,8 @@ impl Chaos {
                 parked += 1;
             } else {
                 if newest.1 == Status::Active {
-                    assert_eq!(delivery.epoch, epoch, "{account:?}");
+                    let state = (delivery.epoch, delivery.delivered);
+                    assert_eq!(state, (epoch, newest.0), "{account:?}");
                 }
                 assert!(
                     gone || held == Some(newest),
