@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
-    daemon::{BINARY, Daemon, LIMIT},
+    daemon::{BINARY, Daemon},
     disk::{Disk, Rest, library, read_trace},
     sender::{OK, change},
 };
@@ -53,12 +53,12 @@ async fn send(daemon: &Daemon, trace: &Path, start: usize, acknowledged: &Acknow
 }
 
 /// Does something with a folder that nobody uses. Another test may start a process in the very moment in which this
-/// one has the lock; the child then holds it too, until it becomes what it is to be.
+/// one has a lock; the child then holds it too, until it becomes what it is to be.
 fn unheld<T>(mut action: impl FnMut() -> Result<T, offline::OfflineError>) -> T {
     let start = Instant::now();
     loop {
         match action() {
-            Err(offline::OfflineError::Hold(_)) if start.elapsed() < LIMIT => {
+            Err(_) if start.elapsed() < Duration::from_secs(5) => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             result => return result.unwrap(),
