@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use profilesync_target::{Delivery, Outcome};
+use profilesync_target::Delivery;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -17,27 +17,26 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Command,
     act::Sweep,
-    books::{Books, Settled, Written},
+    books::Books,
     breaker::Gate,
     call::{self, Call, Fate},
     due::{self, Decision},
     guard::Guard,
-    judge::{Judge, Turn},
+    judge::Judge,
     ledger::Ledger,
     pace::Pace,
     publish::Lag,
     report::{Backlog, Board, Meter, Tally},
-    settle::{self, Attempt},
+    settle::Attempt,
     work::{Candidate, Source, Work},
 };
 use crate::{
     clock,
-    event::AccountId,
-    metrics::{DeliveryResult, Metrics},
+    metrics::Metrics,
     seldom::Seldom,
     store::{
         Phase, StoreError,
-        records::{DeliveryState, Next, TargetState},
+        records::{Next, TargetState},
     },
     targets::OpenedTarget,
 };
@@ -70,7 +69,7 @@ pub(super) struct Loop {
     pub(super) backlog: Backlog,
     pub(super) board: Board,
     pub(super) meter: Meter,
-    seldom: Seldom,
+    pub(super) seldom: Seldom,
     pub(super) published: Instant,
     pub(super) lag: Lag,
     pub(super) delivered: u64,
@@ -78,7 +77,7 @@ pub(super) struct Loop {
     pub(super) inflight: usize,
     pub(super) calls: JoinSet<(Call, Fate)>,
     /// Calls of accounts that failed before.
-    calls_again: usize,
+    pub(super) calls_again: usize,
     /// Which lane goes first in the next call.
     again_first: bool,
     call_at: Instant,
@@ -426,161 +425,6 @@ impl Loop {
             target = self.target.name,
             "held: more changes than guard.max_changes; see what is due, then approve"
         );
-    }
-
-    /// A call ended.
-    fn finish(&mut self, done: Result<(Call, Fate), tokio::task::JoinError>) {
-        // Panics are caught inside the call, and a loop does not abort its calls.
-        let Ok((call, fate)) = done else {
-            return;
-        };
-        let now = Instant::now();
-        self.inflight -= call.attempts.len();
-        self.calls_again -= usize::from(call.again);
-        self.meter.call(now - call.started);
-        let outcomes = match fate {
-            Fate::Each(outcomes) => outcomes,
-            Fate::Refused => {
-                self.judge.breaker.neutral(call.probe, now);
-                self.work.split(
-                    call.attempts
-                        .into_iter()
-                        .map(|attempt| attempt.id)
-                        .collect(),
-                );
-                return;
-            }
-        };
-        let turn = self.judge.conclude(&call, &outcomes, now);
-        for (attempt, outcome) in call.attempts.into_iter().zip(outcomes) {
-            self.outcome(attempt, outcome);
-        }
-        let target = &self.target.name;
-        match turn {
-            Turn::None => {}
-            Turn::Opened => {
-                let text = self.state.last_error.as_ref().map(|(_, text)| text);
-                tracing::warn!(target, text, "breaker opened: the target fails as a whole");
-            }
-            Turn::Closed { outage } => {
-                tracing::info!(target, "breaker closed: the target works again");
-                // A success so soon may be another account's: then those that fail wait for their time.
-                if outage {
-                    self.work.force(self.judge.recovered());
-                }
-            }
-        }
-    }
-
-    fn outcome(&mut self, attempt: Attempt, outcome: Outcome) {
-        let outcome = self.judge.outcome(&attempt.id, outcome);
-        let now = clock::now();
-        let retry = &self.target.options.retry;
-        let after = settle::settle(retry, &attempt, &outcome, now, fastrand::f64());
-        let Attempt {
-            id,
-            revision,
-            before,
-            ..
-        } = attempt;
-        let text = settle::excerpt(outcome.text());
-        let (target, app, account) = (&self.target.name, id.app, &id.account);
-        let result = match outcome {
-            Outcome::Delivered { .. } => DeliveryResult::Delivered,
-            Outcome::Retry { .. } => DeliveryResult::Retry,
-            Outcome::Rejected { .. } => DeliveryResult::Rejected,
-            Outcome::Denied { .. } | Outcome::Fault { .. } => DeliveryResult::TargetFault,
-        };
-        self.meter.delivery(result);
-        tracing::debug!(target, app, account, revision, ?result, text, "called");
-        if result == DeliveryResult::Delivered {
-            self.delivered += 1;
-            self.state.last_success = Some(now);
-        } else {
-            self.state.last_error = Some((now, text.clone()));
-        }
-        if after
-            .trouble
-            .as_ref()
-            .is_some_and(|trouble| trouble.next == Next::Parked)
-        {
-            tracing::warn!(target, app, account, revision, text, "parked");
-        } else if result != DeliveryResult::Delivered
-            && let Some(left_out) = self.seldom.left_out("delivery")
-        {
-            tracing::warn!(
-                target,
-                app,
-                account,
-                revision,
-                text,
-                left_out,
-                "not delivered, to be tried again"
-            );
-        }
-        let cool = matches!(result, DeliveryResult::Delivered | DeliveryResult::Rejected);
-        self.settled(id, before, after, cool);
-    }
-
-    /// Replaces a delivery's state, as soon as it can be written.
-    pub(super) fn settled(
-        &mut self,
-        id: AccountId,
-        before: DeliveryState,
-        after: DeliveryState,
-        cool: bool,
-    ) {
-        self.judge.settled(&id, &after);
-        self.books.settle(Settled {
-            id,
-            before,
-            after,
-            cool,
-        });
-    }
-
-    fn flush(&mut self, now: Instant, last: bool) {
-        let state = (self.target.name.as_str(), &mut self.state, &mut self.work);
-        if self.books.flush(state, &*self.ledger, (now, last)) {
-            tracing::info!(target = self.target.name, "backfill done");
-        }
-    }
-
-    /// A write ended, and reads see it.
-    fn written(&mut self, written: Written) {
-        let now = Instant::now();
-        for Settled {
-            id,
-            before,
-            after,
-            cool,
-        } in written.settled
-        {
-            self.tally.replaced(&id, &before, &after);
-            if let Some(trouble) = &after.trouble
-                && let Next::Retry { at, .. } = trouble.next
-            {
-                self.work.retry_at(at);
-            }
-            if !(cool && self.work.hand.cool(&id, now)) {
-                self.work.leave(&id);
-            }
-        }
-        for (reply, text) in written.replies {
-            // Whoever asked may have gone.
-            let _ = reply.send(Ok(text));
-        }
-    }
-
-    /// Takes the next step of the first count of parked and waiting deliveries.
-    fn count(&mut self, now: Instant) -> Result<(), StoreError> {
-        if self.books.is_writing() || self.tally.page_at().is_none_or(|at| now < at) {
-            return Ok(());
-        }
-        for (id, state) in self.tally.page(&*self.ledger, self.state.id, now)? {
-            self.judge.settled(&id, &state);
-        }
-        Ok(())
     }
 }
 

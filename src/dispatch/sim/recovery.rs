@@ -1,0 +1,143 @@
+//! After an outage, a restart or the loss of a store everything gets where it belongs, once.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{MINUTE, World, caught_up, id, millis, options, receiver::Reaction, until};
+use crate::dispatch::{ActError, Action};
+
+#[tokio::test(start_paused = true)]
+async fn a_revived_target_gets_each_due_account_once() {
+    let mut options = options();
+    options.retry.give_up_after = Duration::from_mins(10);
+    let mut world = World::new(options);
+    world.start();
+    for n in 0..200 {
+        world.change(n);
+    }
+    world.settle(MINUTE).await;
+    world.receiver.behave(|_| Reaction::fault());
+    for n in 0..200 {
+        world.change(n);
+    }
+    until(MINUTE, || world.status().state == "open").await;
+    sleep(Duration::from_hours(1)).await;
+    assert_eq!(world.status().parked, 0);
+    assert_eq!(world.due(), 200);
+    assert!(world.status().lag_seconds > 3590.0);
+    world.receiver.behave(|_| Reaction::ok());
+    let before = world.receiver.total();
+    until(Duration::from_mins(5), || world.status().state != "open").await;
+    world.settle(millis(500)).await;
+    assert_eq!(world.receiver.total() - before, 200);
+    assert!((0..200).all(|n: u32| world.receiver.holds(&n.to_string()) == Some(2)));
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clean_restart_repeats_nothing() {
+    let mut world = World::new(options());
+    world.ledger.set_latency(millis(20));
+    world.receiver.behave(|_| Reaction::ok().after(millis(3)));
+    for round in 0..40 {
+        world.start();
+        for n in 0..20 {
+            world.change(n);
+        }
+        sleep(millis(round)).await;
+        world.stop().await;
+    }
+    world.start();
+    world.settle(MINUTE).await;
+    assert!((0..20).all(|n| world.receiver.holds(&n.to_string()) == Some(world.revision(&id(n)))));
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_on_when_the_store_comes_back() {
+    let mut world = caught_up(10).await;
+    world.ledger.set_latency(millis(10));
+    for round in 0..20 {
+        for n in 0..10 {
+            world.change(n);
+        }
+        sleep(millis(round)).await;
+        world.ledger.close();
+        world.ledger.lose(3);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(world.status().state, "waiting");
+        let refused = world.dispatchers().act("crm", Action::Pause).await;
+        assert!(matches!(refused, Err(ActError::Unavailable(_))));
+        world.receiver.forget_told(Duration::ZERO);
+        world.ledger.open();
+        world.settle(MINUTE).await;
+    }
+    assert!((0..10).all(|n| world.receiver.holds(&n.to_string()) == Some(21)));
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_target_notices_that_the_store_was_rebuilt() {
+    let mut world = caught_up(3).await;
+    sleep(MINUTE).await;
+    world.change("1");
+    world.settle(MINUTE).await;
+    world.receiver.forget_told(Duration::ZERO);
+    world.ledger.close();
+    world.ledger.lose(1);
+    assert_eq!(world.delivery(&id(1)).delivered, 1);
+    world.ledger.open();
+    until(MINUTE, || world.delivery(&id(1)).delivered == 2).await;
+    world.settle(MINUTE).await;
+    assert_eq!(world.receiver.total(), 5);
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovered_target_need_not_wait_for_backoffs() {
+    let mut options = options();
+    options.retry.max = Duration::from_hours(5);
+    let mut world = World::new(options);
+    world.start();
+    world.settle(MINUTE).await;
+    world.receiver.behave(|_| Reaction::fault());
+    world.change("0");
+    world.change("1");
+    sleep(Duration::from_hours(1)).await;
+    world.receiver.behave(|_| Reaction::ok());
+    until(Duration::from_mins(6), || world.status().state != "open").await;
+    world.settle(millis(500)).await;
+    assert_eq!(world.receiver.inner().held.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_parked_are_counted_exactly_from_the_start() {
+    let mut world = caught_up(600).await;
+    world.stop().await;
+    world.receiver.behave(|_| Reaction::rejected());
+    for n in 0..600 {
+        world.change(n);
+    }
+    world.start();
+    world.settle(MINUTE).await;
+    sleep(MINUTE).await;
+    assert_eq!(world.status().parked, 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_write_is_made_good() {
+    let mut world = caught_up(1).await;
+    sleep(MINUTE).await;
+    world.ledger.set_latency(Duration::from_hours(1));
+    world.change("0");
+    until(millis(5), || world.receiver.holds("0") == Some(2)).await;
+    sleep(millis(1)).await;
+    world.receiver.forget_told(Duration::ZERO);
+    world.ledger.set_latency(Duration::ZERO);
+    world.ledger.lose(0);
+    sleep(Duration::from_hours(2)).await;
+    assert_eq!(world.delivery(&id(0)).delivered, 2);
+    assert_eq!(world.receiver.count("0"), 3);
+    world.receiver.check();
+}
