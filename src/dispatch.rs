@@ -7,6 +7,7 @@
 
 mod act;
 mod backoff;
+mod batch;
 mod books;
 mod breaker;
 mod call;

@@ -61,6 +61,9 @@ pub struct Options {
     pub app_name: Arc<dyn Fn(u64) -> String + Send + Sync>,
 }
 
+/// What a dispatcher writes, and whom to tell when reads see it.
+type Asked = (Vec<Write>, oneshot::Sender<()>);
+
 /// The applier's thread.
 pub struct Applier {
     thread: thread::JoinHandle<()>,
@@ -256,10 +259,7 @@ impl Worker {
     }
 
     /// Writes that wait; everything else that was asked is done at once.
-    fn take_requests(
-        &mut self,
-        session: &Session,
-    ) -> Result<Vec<(Vec<Write>, oneshot::Sender<()>)>, IndexError> {
+    fn take_requests(&mut self, session: &Session) -> Result<Vec<Asked>, IndexError> {
         let mut writes = Vec::new();
         while writes.len() < REQUESTS {
             match self
@@ -288,7 +288,7 @@ impl Worker {
         &mut self,
         session: &mut Session,
         records: &[Record],
-        writes: Vec<(Vec<Write>, oneshot::Sender<()>)>,
+        writes: Vec<Asked>,
     ) -> Result<(), IndexError> {
         let index = Arc::clone(&session.index);
         let mut changes = Changes::new(&**index, session.meta.clone());

@@ -31,6 +31,9 @@ pub(crate) struct Changes<'a> {
     pub(crate) changed: Option<u64>,
 }
 
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+
 /// An account of this batch: as it is in the index, and as it will be.
 struct Loaded {
     /// Its bytes and its place in the change index.
@@ -265,7 +268,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The entries of a range after the batch so far.
-    fn entries(&self, from: &[u8], to: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
+    fn entries(&self, from: &[u8], to: &[u8]) -> Result<Vec<Entry>, IndexError> {
         let mut entries = std::collections::BTreeMap::new();
         self.index.scan(from, to, &mut |key, value| {
             entries.insert(key.to_vec(), value.to_vec());

@@ -2,7 +2,12 @@
 
 mod sled;
 
-use std::{collections::BTreeMap, num::NonZeroU32, ops::ControlFlow, sync::Mutex};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroU32,
+    ops::ControlFlow,
+    sync::Mutex,
+};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -152,7 +157,7 @@ proptest! {
         let mut meta = Meta::default();
         apply(&inner, &mut meta, first);
         let applied = meta.applied;
-        let moving = Moving { inner, state: Mutex::new((meta, later.to_vec().into_iter())) };
+        let moving = Moving { inner, state: Mutex::new((meta, later.to_vec().into())) };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("snapshot");
         snapshot::write(&moving, applied, &path).unwrap();
@@ -201,19 +206,19 @@ fn without_counts(index: &dyn Index) -> BTreeMap<Vec<u8>, String> {
 /// An index that takes one more record in after every entry a scan visits.
 struct Moving {
     inner: MemoryIndex,
-    state: Mutex<(Meta, std::vec::IntoIter<Record>)>,
+    state: Mutex<(Meta, VecDeque<Record>)>,
 }
 
 impl Moving {
     fn step(&self) {
         let (meta, later) = &mut *self.state.lock().unwrap();
-        if let Some(record) = later.next() {
+        if let Some(record) = later.pop_front() {
             apply(&self.inner, meta, &[record]);
         }
     }
 
     fn finish(&self) {
-        while self.state.lock().unwrap().1.len() > 0 {
+        while !self.state.lock().unwrap().1.is_empty() {
             self.step();
         }
     }
@@ -315,18 +320,18 @@ fn retries_follow_the_deliveries() {
         id: id(account),
         state,
     };
-    let _ = store.write(vec![
+    drop(store.write(vec![
         delivery("@late", waiting(20)),
         delivery("@soon", waiting(10)),
-    ]);
+    ]));
     assert_eq!(
         store.retries(1, 9).unwrap(),
         [(10, id("@soon")), (20, id("@late"))]
     );
-    let _ = store.write(vec![
+    drop(store.write(vec![
         delivery("@soon", waiting(30)),
         delivery("@late", DeliveryState::default()),
-    ]);
+    ]));
     assert_eq!(store.retries(1, 9).unwrap(), [(30, id("@soon"))]);
     assert_eq!(store.retries(2, 9).unwrap(), []);
     assert_eq!(
@@ -343,10 +348,10 @@ fn targets_are_kept_by_name() {
         identity: "x".into(),
         ..TargetState::default()
     };
-    let _ = store.write(vec![Write::Target {
+    drop(store.write(vec![Write::Target {
         name: "crm".into(),
         state: state.clone(),
-    }]);
+    }]));
     assert_eq!(
         store.targets().unwrap(),
         BTreeMap::from([("crm".to_owned(), state)])

@@ -40,7 +40,7 @@ fn delay(longest_ms: u64) -> Duration {
 
 /// Some accounts are refused at some revisions, whatever the mood.
 fn poisonous(document: &Document) -> bool {
-    document.account.len() == 1 && document.revision % 3 == 0
+    document.account.len() == 1 && document.revision.is_multiple_of(3)
 }
 
 fn outcome(document: &Document, mood: Mood) -> Outcome {

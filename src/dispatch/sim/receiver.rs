@@ -92,7 +92,6 @@ impl Reaction {
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) account: String,
-    pub(super) revision: u64,
     pub(super) at: Instant,
 }
 
@@ -224,11 +223,7 @@ impl Inner {
             self.broken
                 .push(format!("two calls for {account} at a time"));
         }
-        self.seen.push(Seen {
-            account,
-            revision,
-            at,
-        });
+        self.seen.push(Seen { account, at });
     }
 
     /// Takes what the outcome says was taken.

@@ -1,0 +1,188 @@
+//! Accounts, batches and whole targets that fail.
+
+use std::time::Duration;
+
+use profilesync_target::{Answer, Document, Limits, Outcome};
+use tokio::time::sleep;
+
+use super::{MINUTE, caught_up, millis, parked};
+use crate::{
+    dispatch::sim::{World, id, options, receiver::Reaction, until},
+    store::records::Next,
+};
+
+#[tokio::test(start_paused = true)]
+async fn bad_accounts_delay_nobody_else() {
+    let mut world = caught_up(0).await;
+    world
+        .receiver
+        .behave(|documents| match documents[0].account.as_str() {
+            "hangs" => Reaction::hang(),
+            "rejected" => Reaction::rejected(),
+            "busy" => Reaction::retry(),
+            "panics" => Reaction::panic(),
+            "faulty" => Reaction::fault(),
+            _ => Reaction::ok().after(millis(20)),
+        });
+    let bad = ["hangs", "rejected", "busy", "panics", "faulty"];
+    bad.iter().for_each(|account| world.change(account));
+    for n in 1..500 {
+        world.change("good");
+        let took = until(MINUTE, || world.receiver.holds("good") == Some(n)).await;
+        assert!(took <= millis(25), "change {n} took {took:?}");
+        sleep(Duration::from_secs(fastrand::u64(1..20))).await;
+    }
+    assert!(parked(&world, "rejected"));
+    assert!(!parked(&world, "hangs") && !parked(&world, "faulty") && !parked(&world, "busy"));
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_fails_alone_does_not_shut_out_others() {
+    let mut world = caught_up(2).await;
+    world
+        .receiver
+        .behave(|documents| match documents[0].account.as_str() {
+            "0" => Reaction::fault(),
+            _ => Reaction::ok(),
+        });
+    world.change("0");
+    until(Duration::from_hours(1), || world.status().state == "open").await;
+    world.change("1");
+    until(millis(2), || world.receiver.holds("1") == Some(2)).await;
+    until(millis(2), || world.status().state == "failing").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_or_panics_is_the_targets_fault() {
+    let mut world = caught_up(0).await;
+    for (reaction, reason) in [
+        (Reaction::hang(), "no answer within 10s"),
+        (
+            Reaction::panic(),
+            "the target panicked; its message is in the log",
+        ),
+    ] {
+        world.receiver.behave(move |_| reaction.clone());
+        world.change(reason);
+        until(MINUTE, || world.delivery(&id(reason)).trouble.is_some()).await;
+        let trouble = world.delivery(&id(reason)).trouble.unwrap();
+        assert_eq!(trouble.reason, reason);
+        assert!(matches!(trouble.next, Next::Retry { fault: true, .. }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_account_is_parked_once_others_are_not() {
+    let mut world = caught_up(20).await;
+    world
+        .receiver
+        .behave(|documents| match documents[0].account.as_str() {
+            "0" => Reaction::denied(),
+            _ => Reaction::ok(),
+        });
+    world.change("0");
+    sleep(Duration::from_mins(20)).await;
+    assert!(
+        !parked(&world, "0"),
+        "no other account says that the target is well"
+    );
+    world.change("1");
+    until(Duration::from_mins(6), || parked(&world, "0")).await;
+
+    world.receiver.behave(|_| Reaction::denied());
+    for n in 1..20 {
+        world.change(n);
+    }
+    sleep(Duration::from_hours(2)).await;
+    assert_eq!(world.status().parked, 1);
+    assert_eq!(world.status().state, "open");
+    world.receiver.behave(|_| Reaction::ok());
+    world.settle(Duration::from_mins(6)).await;
+    assert_eq!(world.status().parked, 1);
+    assert_eq!(world.status().last_error.as_deref(), Some("404"));
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_account_is_tried_when_it_changes() {
+    let mut world = caught_up(0).await;
+    world
+        .receiver
+        .behave(|documents| match documents[0].revision {
+            1 => Reaction::rejected(),
+            _ => Reaction::ok(),
+        });
+    world.change("a");
+    until(MINUTE, || parked(&world, "a")).await;
+    sleep(Duration::from_hours(1)).await;
+    assert_eq!(world.receiver.count("a"), 1);
+    world.change("a");
+    until(millis(5), || world.receiver.holds("a") == Some(2)).await;
+    world.settle(MINUTE).await;
+    assert_eq!(world.status().parked, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_batch_is_cut_down_to_the_guilty() {
+    let mut world = World::new(options());
+    world.receiver.set_limits(Limits {
+        batch: 64,
+        ..Limits::default()
+    });
+    let guilty = |document: &Document| document.account.ends_with('7');
+    world.receiver.behave(move |documents| {
+        if documents.iter().any(guilty) {
+            Reaction::rejected()
+        } else {
+            Reaction::ok()
+        }
+    });
+    for n in 0..100 {
+        world.change(n);
+    }
+    world.start();
+    world.settle(MINUTE).await;
+    for n in 0..100 {
+        let name = n.to_string();
+        assert_eq!(parked(&world, &name), n % 10 == 7, "{n}");
+        assert_eq!(world.receiver.holds(&name).is_some(), n % 10 != 7, "{n}");
+    }
+    assert!(world.receiver.inner().calls.iter().any(|&size| size > 1));
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_may_fare_differently_by_account() {
+    let mut world = World::new(options());
+    world.receiver.set_limits(Limits {
+        batch: 10,
+        ..Limits::default()
+    });
+    world.receiver.behave(|documents| {
+        let outcome = |document: &Document| match document.account.as_str() {
+            "3" => Outcome::Rejected {
+                reason: "bad".into(),
+            },
+            "4" => Outcome::Retry {
+                reason: "busy".into(),
+                after: None,
+            },
+            _ => Outcome::Delivered {
+                answer: "ok".into(),
+            },
+        };
+        let answer = Some(Answer::Each(documents.iter().map(outcome).collect()));
+        Reaction {
+            answer,
+            ..Reaction::ok()
+        }
+    });
+    for n in 0..10 {
+        world.change(n);
+    }
+    world.start();
+    until(MINUTE, || world.due() == 1 && world.status().parked == 1).await;
+    assert!(parked(&world, "3"));
+    assert_eq!(world.receiver.inner().held.len(), 8);
+}

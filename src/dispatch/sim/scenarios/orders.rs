@@ -1,0 +1,148 @@
+//! What operators ask for, and what waits for them.
+
+use std::time::Duration;
+
+use profilesync_target::Outcome;
+use tokio::time::sleep;
+
+use super::{MINUTE, caught_up, millis};
+use crate::{
+    config::Guard,
+    dispatch::{
+        ActError, Action,
+        ledger::Ledger as _,
+        sim::{World, id, options, receiver::Reaction, until},
+    },
+};
+
+#[tokio::test(start_paused = true)]
+async fn the_guard_holds_a_flood_until_it_is_approved() {
+    let mut options = options();
+    let window = Duration::from_hours(1);
+    options.guard = Some(Guard {
+        max_changes: 10.try_into().unwrap(),
+        window,
+    });
+    let mut world = World::new(options);
+    world.start();
+    world.settle(MINUTE).await;
+    let refused = world.dispatchers().act("crm", Action::Approve).await;
+    assert!(matches!(refused, Err(ActError::Refused(_))));
+    for n in 0..30 {
+        world.change(n);
+    }
+    until(MINUTE, || world.status().state == "held").await;
+    sleep(window * 2).await;
+    assert_eq!(world.receiver.total(), 10);
+    world.stop().await;
+    world.start();
+    until(MINUTE, || world.status().state == "held").await;
+    until(MINUTE, || world.due() == 20).await;
+    world.act(Action::Approve).await;
+    world.settle(MINUTE).await;
+    assert_eq!(world.receiver.total(), 30);
+    for n in 0..30 {
+        world.change(n);
+    }
+    until(MINUTE, || world.status().state == "held").await;
+    assert_eq!(world.receiver.total(), 40);
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn operators_pause_resume_and_backfill() {
+    let mut world = caught_up(10).await;
+    assert_eq!(world.act(Action::Pause).await, "crm is paused");
+    world.change("1");
+    sleep(MINUTE).await;
+    assert_eq!((world.status().state.as_str(), world.due()), ("paused", 1));
+    world.stop().await;
+    world.start();
+    until(MINUTE, || world.status().state == "paused").await;
+    assert_eq!(world.receiver.holds("1"), Some(1));
+    world.act(Action::Resume).await;
+    until(millis(5), || world.receiver.holds("1") == Some(2)).await;
+    world.settle(MINUTE).await;
+    let before = world.receiver.total();
+    world.receiver.forget_told(Duration::ZERO);
+    assert_eq!(
+        world.act(Action::Backfill).await,
+        "crm gets 10 accounts anew"
+    );
+    until(MINUTE, || world.status().backfill.is_none()).await;
+    assert_eq!(world.receiver.total() - before, 10);
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn operators_retry_what_waits_or_is_parked() {
+    let mut world = caught_up(0).await;
+    world
+        .receiver
+        .behave(|documents| match documents[0].account.as_str() {
+            "waits" => Outcome::Retry {
+                reason: "no".into(),
+                after: Some(MINUTE * 50),
+            }
+            .into(),
+            "good" => Reaction::ok(),
+            _ => Reaction::rejected(),
+        });
+    let accounts = ["waits", "good", "bad", "worse"];
+    accounts.iter().for_each(|account| world.change(account));
+    until(MINUTE, || world.status().parked == 2 && world.due() == 1).await;
+    world.receiver.behave(|_| Reaction::ok());
+    let retry = |account: Option<&str>, all_parked| {
+        let account = account.map(str::to_owned);
+        Action::Retry {
+            app: None,
+            account,
+            all_parked,
+        }
+    };
+    let refused = world
+        .dispatchers()
+        .act("crm", retry(Some("good"), false))
+        .await;
+    assert!(matches!(refused, Err(ActError::Refused(_))));
+    let unknown = world
+        .dispatchers()
+        .act("crm", retry(Some("nobody"), false))
+        .await;
+    assert_eq!(unknown, Err(ActError::UnknownAccount("nobody".into())));
+    let unknown = world.dispatchers().act("cmr", Action::Pause).await;
+    assert_eq!(unknown, Err(ActError::UnknownTarget("cmr".into())));
+    assert_eq!(
+        world.act(retry(Some("waits"), false)).await,
+        "crm tries 1 account now"
+    );
+    until(millis(5), || world.receiver.holds("waits").is_some()).await;
+    assert_eq!(
+        world.act(retry(None, true)).await,
+        "crm tries 2 parked accounts now"
+    );
+    until(millis(50), || world.receiver.holds("worse").is_some()).await;
+    world.settle(MINUTE).await;
+    assert_eq!(world.status().parked, 0);
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backfill_includes_what_was_under_way_when_it_began() {
+    let mut world = caught_up(3).await;
+    world
+        .receiver
+        .behave(|_| Reaction::ok().after(Duration::from_secs(5)));
+    world.change("1");
+    sleep(Duration::from_secs(1)).await;
+    world.receiver.forget_told(MINUTE);
+    for _ in 0..2 {
+        world.act(Action::Backfill).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    world.settle(MINUTE).await;
+    let epoch = world.ledger.targets().unwrap()["crm"].epoch;
+    assert_eq!(epoch, 3);
+    assert!((0..3).all(|n| world.delivery(&id(n)).epoch == epoch));
+    world.receiver.check();
+}
