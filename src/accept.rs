@@ -5,6 +5,7 @@
 //! a body that is sent in chunks.
 
 mod connection;
+mod places;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -12,16 +13,7 @@ pub mod tls;
 #[cfg(test)]
 pub(crate) mod wire;
 
-use std::{
-    convert::Infallible,
-    io,
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -36,6 +28,7 @@ use warp::{Filter, Reply};
 
 use crate::seldom::Seldom;
 use connection::Site;
+use places::Places;
 use tls::Tls;
 
 /// Where connections come from.
@@ -68,7 +61,8 @@ pub enum Body {
 /// What connections are held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections, of all sockets together. One more is closed as soon as it is accepted.
+    /// Open connections, of all sockets together. One more takes the place of the one that has waited longest without
+    /// bringing a whole request; when there is none, it is closed as soon as it is accepted.
     pub max_connections: usize,
     /// Bytes.
     pub max_body: usize,
@@ -113,7 +107,7 @@ where
     let door = Door {
         site: Site { routes, tls, stop },
         limits,
-        open: Arc::default(),
+        places: Places::default(),
         grace,
         seldom: Seldom::default(),
     };
@@ -125,7 +119,7 @@ where
 struct Door<F, L> {
     site: Site<F>,
     limits: L,
-    open: Arc<AtomicUsize>,
+    places: Places,
     grace: Duration,
     seldom: Seldom,
 }
@@ -155,23 +149,33 @@ where
                 }
             };
             let limits = (self.limits)();
-            if let Some(slot) = Slot::take(&self.open, limits.max_connections) {
+            let (place, full) = self.places.take(limits.max_connections);
+            if full {
+                self.tell_full(limits.max_connections);
+            }
+            if let Some(place) = place {
                 let site = self.site.clone();
                 connections.spawn(async move {
-                    let _slot = slot;
-                    site.serve(stream, peer, limits).await;
+                    select! {
+                        biased;
+                        () = place.lost() => {}
+                        () = site.serve(stream, peer, limits, &place) => {}
+                    }
                 });
-            } else if let Some(left_out) = self.seldom.left_out("full") {
-                let max_connections = limits.max_connections;
-                tracing::warn!(
-                    max_connections,
-                    left_out,
-                    "connection limit reached, new connections are closed"
-                );
             }
         }
         drop(socket);
         self.finish(connections).await
+    }
+
+    fn tell_full(&self, max_connections: usize) {
+        if let Some(left_out) = self.seldom.left_out("full") {
+            tracing::warn!(
+                max_connections,
+                left_out,
+                "connection limit reached, connections that bring no request are closed, or else new ones"
+            );
+        }
     }
 
     /// Errors of one connection that was gone before it was accepted concern nobody else.
@@ -203,25 +207,6 @@ where
 fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a request handler panicked, its connection was closed");
-    }
-}
-
-/// A connection's place among `max_connections`.
-struct Slot(Arc<AtomicUsize>);
-
-impl Slot {
-    fn take(open: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
-        open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-            (taken < limit).then_some(taken + 1)
-        })
-        .ok()
-        .map(|_| Self(Arc::clone(open)))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

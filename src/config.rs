@@ -156,8 +156,7 @@ pub struct Admin {
     pub token: Option<Token>,
 }
 
-/// `[targets.NAME]`, but for the kind's own keys: those are in the [`Settings`](profilesync_target::Settings) that
-/// [`load`](load::load) opens it with.
+/// `[targets.NAME]`; [`load`](load::load) opens it with the kind's own keys.
 pub struct Target {
     /// NAME
     pub name: String,
@@ -167,6 +166,8 @@ pub struct Target {
     pub base: PathBuf,
     /// The daemon's keys.
     pub options: TargetOptions,
+    /// The kind's own keys as written, to be compared with those of another time; may hold secrets.
+    pub settings: toml::Table,
 }
 
 impl Target {

@@ -34,7 +34,7 @@ use crate::{
     metrics::Metrics,
     store::{
         self, Applier, Store,
-        state_dir::{HoldError, LastRun, StateDir},
+        state_dir::{LastRun, StateDir},
     },
     systemd,
     targets::{self, OpenedTarget},
@@ -72,6 +72,15 @@ pub async fn run(path: &Path) -> Result<(), Failure> {
     for warning in loaded.warnings.lines() {
         tracing::warn!("{warning}");
     }
+    let names = |names: Vec<&str>| names.join(", ");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %path.display(),
+        apps = names(loaded.config.apps.values().map(|app| &*app.name).collect()),
+        targets = names(loaded.targets.keys().map(String::as_str).collect()),
+        admin = %loaded.config.admin.socket.display(),
+        "starting"
+    );
     let mut signals = Signals::new()?;
     let dir = hold(&loaded.config.store.path)?;
     let sockets = Sockets::get(&loaded.config).await?;
@@ -162,15 +171,7 @@ impl Daemon {
 }
 
 fn read(path: &Path) -> Result<Loaded<OpenedTarget>, Failure> {
-    load(path, targets::KINDS, targets::open).map_err(|mistakes| {
-        mistakes.print();
-        let help = format!("`profilesync check -c {}` shows them again", path.display());
-        Failure::new(
-            Exit::Config,
-            format!("the configuration has {} mistakes", mistakes.len()),
-        )
-        .help(help)
-    })
+    load(path, targets::KINDS, targets::open).map_err(|mistakes| mistakes.into_failure())
 }
 
 fn shared(targets: BTreeMap<String, OpenedTarget>) -> Targets {
@@ -188,13 +189,7 @@ fn failed(
 }
 
 fn hold(path: &Path) -> Result<StateDir, Failure> {
-    StateDir::hold(path).map_err(|error| {
-        let exit = match error {
-            HoldError::Held { .. } => Exit::TryAgain,
-            HoldError::Io { .. } => Exit::Failed,
-        };
-        Failure::new(exit, "the daemon cannot start").because(error)
-    })
+    StateDir::hold(path).map_err(Failure::from)
 }
 
 fn open_journal(dir: &StateDir, last_run: LastRun, metrics: &Metrics) -> Result<Journal, Failure> {

@@ -68,7 +68,7 @@ pub enum Action {
     /// Go on.
     Resume,
     /// Make accounts due now that are parked or wait for a retry: one account, all that are parked, or else all
-    /// that wait.
+    /// of both.
     Retry {
         /// `sdk_app_id` of the account; `None` takes any app that has it.
         app: Option<u64>,
@@ -270,7 +270,9 @@ impl Dispatchers {
                 account: None,
                 all_parked,
                 ..
-            } => Order::RetryAll { parked: all_parked },
+            } => Order::RetryAll {
+                only_parked: all_parked,
+            },
             Action::Retry {
                 app,
                 account: Some(account),

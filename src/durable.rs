@@ -1,8 +1,9 @@
 //! Files that are whole or not there, whatever breaks in between.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
@@ -13,7 +14,7 @@ use std::{
 pub fn replace<T>(path: &Path, write: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".tmp");
-    let mut file = File::create(&unfinished)?;
+    let mut file = create(Path::new(&unfinished))?;
     let finish = write(&mut file).and_then(|value| {
         file.sync_all()?;
         fs::rename(&unfinished, path)?;
@@ -28,6 +29,16 @@ pub fn replace<T>(path: &Path, write: impl FnOnce(&mut File) -> io::Result<T>) -
     Ok(value)
 }
 
+/// A new file for nobody but its owner. A link that somebody put there is not followed.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(path)
+}
+
 /// Makes the creation, renaming or removal of `path` durable.
 ///
 /// # Errors
@@ -36,5 +47,28 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_its_owners_and_follows_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, precious) = (folder.path().join("new"), folder.path().join("precious"));
+        fs::write(&precious, "precious").unwrap();
+        symlink(&precious, folder.path().join("new.tmp")).unwrap();
+        replace(&path, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&precious).unwrap(), b"precious");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode, 0o100_600);
     }
 }

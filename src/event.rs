@@ -117,6 +117,10 @@ pub struct Malformed(pub String);
 /// The smallest `EventTime` that can be meant in milliseconds (2001-09-09); seconds and slips are below it.
 pub const EARLIEST: Millis = 1_000_000_000_000;
 
+/// How deep arrays and objects may be nested in an extra member. Documents nest it deeper, and whoever reads JSON
+/// sets a limit: serde_json's is 128.
+const MAX_DEPTH: usize = 32;
+
 /// Reads the body of a profile event. `kind` and `command` are of the query's `CallbackCommand`, which the
 /// body's must repeat.
 ///
@@ -198,11 +202,26 @@ fn fields(body: Map<String, Value>) -> Result<BTreeMap<Field, Value>, Malformed>
                 return Err(Malformed(format!("{name} must be a string")));
             }
             Some((_, field)) => field.clone(),
+            None if depth(&value) > MAX_DEPTH => {
+                return Err(Malformed(format!(
+                    "{:?} is nested deeper than {MAX_DEPTH}",
+                    name.chars().take(64).collect::<String>()
+                )));
+            }
             None => Field::Extra(name),
         };
         fields.insert(field, value);
     }
     Ok(fields)
+}
+
+/// How many arrays and objects are within each other. The reader of the body has a limit of its own.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// SHA-256 over the canonical JSON of a body. The serialiser's maps are sorted by name, and it prints no space.
@@ -274,6 +293,19 @@ mod tests {
         let other = parsed(&body(r#""A":1,"B":"y""#)).unwrap();
         assert_eq!(one.stamp, two.stamp);
         assert_ne!(one.stamp, other.stamp);
+    }
+
+    #[test]
+    fn members_are_nested_as_deep_as_readers_bear() {
+        let nested = |depth: usize| {
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            parsed(&body(&format!(r#""Deep":{open}{close}"#)))
+        };
+        assert!(nested(MAX_DEPTH).is_ok());
+        let error = nested(MAX_DEPTH + 1).unwrap_err();
+        assert!(error.contains("Deep"), "{error}");
+        let error = nested(100_000).unwrap_err();
+        assert!(error.starts_with("the body is not JSON"), "{error}");
     }
 
     #[test]

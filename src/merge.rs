@@ -13,6 +13,10 @@ use crate::{
     event::{AccountId, Event, Field, Kind, Stamp},
 };
 
+/// Most extra members of an account; beyond them the newest stay. A sender that makes up names must not make
+/// accounts grow for ever.
+pub(crate) const MAX_EXTRA: usize = if cfg!(test) { 3 } else { 64 };
+
 /// The newest value known of one field, and the event it is of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Register {
@@ -56,6 +60,7 @@ impl Profile {
                 .fields
                 .get(field)
                 .is_none_or(|register| register.stamp < event.stamp)
+                && self.make_room(field, event.stamp)
             {
                 let register = Register {
                     stamp: event.stamp,
@@ -66,6 +71,31 @@ impl Profile {
             }
         }
         changed
+    }
+
+    /// Whether there is room for a field, after the oldest extra member made it where it had to. What went is older
+    /// than all that stay, so it could not have come back, and a destroy that voids one of these voids it too: which
+    /// members stay does not depend on the order of events.
+    fn make_room(&mut self, field: &Field, stamp: Stamp) -> bool {
+        if !matches!(field, Field::Extra(_)) || self.fields.contains_key(field) {
+            return true;
+        }
+        let extras = self
+            .fields
+            .iter()
+            .filter(|(field, _)| matches!(field, Field::Extra(_)))
+            .map(|(field, register)| (register.stamp, field));
+        if extras.clone().count() < MAX_EXTRA {
+            return true;
+        }
+        match extras.min() {
+            Some(oldest) if oldest < (stamp, field) => {
+                let oldest = oldest.1.clone();
+                self.fields.remove(&oldest);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether the account exists.
@@ -183,7 +213,8 @@ mod tests {
             Just(Field::Introduction),
             Just(Field::Owner),
             Just(Field::Operator),
-            Just(Field::Extra("Level".into())),
+            // More than there is room for.
+            "[A-E]".prop_map(Field::Extra),
         ]
     }
 
@@ -305,6 +336,19 @@ mod tests {
             (alive.status, alive.name, alive.owner.as_deref()),
             (Status::Active, None, Some("o"))
         );
+    }
+
+    #[test]
+    fn the_newest_extra_members_stay() {
+        let extra = |name: &str| Field::Extra(name.into());
+        let old = event(Kind::Changed, 1, 1, &[(extra("A"), "1"), (extra("Z"), "1")]);
+        let new = event(Kind::Changed, 2, 1, &[(extra("B"), "2"), (extra("C"), "2")]);
+        let late = event(Kind::Changed, 1, 0, &[(extra("Y"), "0")]);
+        let profile = merged(&[old, new.clone(), late]);
+        let names: Vec<_> = profile.fields.keys().collect();
+        assert_eq!(names, [&extra("B"), &extra("C"), &extra("Z")]);
+        let replaced = event(Kind::Changed, 3, 1, &[(extra("B"), "3")]);
+        assert_eq!(merged(&[new, replaced]).fields.len(), 2);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Log lines that a client can cause at will, one per kind and interval: they must not fill the disk.
+//! Log lines that others can cause at will, one per kind and interval: they must not fill the disk.
 
 use std::{
     collections::BTreeMap,

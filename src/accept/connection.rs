@@ -16,12 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use warp::{
     Filter, Reply,
-    http::{HeaderValue, header::CONNECTION},
+    http::{HeaderValue, header::CONNECTION, request::Parts},
     reply::Response,
 };
 
 use super::{
     Body, Limits, Peer, Stream,
+    places::Place,
     stream::{Timed, Turn},
     tls::Tls,
 };
@@ -52,32 +53,44 @@ where
     F: Filter<Extract: Reply, Error = Infallible> + Clone + Send + Sync + 'static,
 {
     /// Serves one connection to its end. Its errors are the client's own affair.
-    pub(super) async fn serve(self, stream: Stream, peer: Peer, limits: Limits) {
+    pub(super) async fn serve(self, stream: Stream, peer: Peer, limits: Limits, place: &Place) {
         let ended = match stream {
             Stream::Tcp(stream) => match stream.set_nodelay(true) {
-                Ok(()) => self.secure(stream, peer, limits).await,
+                Ok(()) => self.secure(stream, peer, limits, place).await,
                 Err(error) => Err(error.into()),
             },
-            Stream::Unix(stream) => self.secure(stream, peer, limits).await,
+            Stream::Unix(stream) => self.secure(stream, peer, limits, place).await,
         };
         if let Err(error) = ended {
             tracing::debug!(peer = ?peer.address, error, "connection ended early");
         }
     }
 
-    async fn secure<S>(self, stream: S, peer: Peer, limits: Limits) -> Result<(), BoxError>
+    async fn secure<S>(
+        self,
+        stream: S,
+        peer: Peer,
+        limits: Limits,
+        place: &Place,
+    ) -> Result<(), BoxError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Some(tls) = &self.tls else {
-            return self.converse(stream, peer, limits).await;
+            return self.converse(stream, peer, limits, place).await;
         };
         let acceptor = TlsAcceptor::from(tls.load_full());
         let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
-        self.converse(stream, peer, limits).await
+        self.converse(stream, peer, limits, place).await
     }
 
-    async fn converse<S>(self, stream: S, peer: Peer, limits: Limits) -> Result<(), BoxError>
+    async fn converse<S>(
+        self,
+        stream: S,
+        peer: Peer,
+        limits: Limits,
+        place: &Place,
+    ) -> Result<(), BoxError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -87,9 +100,14 @@ where
             let (site, turn) = (self.clone(), turn.clone());
             async move {
                 let until = turn.answering();
-                let response = site.answer(request, peer, limits.max_body, until).await;
+                let (head, body) = request.into_parts();
+                let body = read(body, limits.max_body, until).await?;
+                if !place.settle() {
+                    return Err(io::Error::other("it had to make place"));
+                }
+                let response = site.answer(head, body, peer).await;
                 turn.answered();
-                response
+                Ok(response)
             }
         });
         let connection = http1::Builder::new()
@@ -107,15 +125,7 @@ where
         Ok(connection.await?)
     }
 
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-        peer: Peer,
-        max_body: usize,
-        until: Instant,
-    ) -> Result<Response, io::Error> {
-        let (mut head, body) = request.into_parts();
-        let body = read(body, max_body, until).await?;
+    async fn answer(&self, mut head: Parts, body: Body, peer: Peer) -> Response {
         head.extensions.insert(peer);
         head.extensions.insert(body);
         let request = Request::from_parts(head, Empty::<Bytes>::new());
@@ -124,7 +134,7 @@ where
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        Ok(response)
+        response
     }
 }
 

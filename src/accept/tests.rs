@@ -1,6 +1,6 @@
 //! The loop over real sockets, with limits short enough to wait for.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -215,6 +215,31 @@ async fn connections_over_the_limit_harm_no_other() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn idle_newcomers_give_way_and_those_who_sent_a_request_stay() {
+    let server = Server::start(Limits {
+        max_connections: 3,
+        request_timeout: Duration::from_secs(60),
+        ..LIMITS
+    })
+    .await;
+    let mut old = server.connect().await;
+    assert_eq!(old.ask(post("/", "")).await.status, 200);
+    let mut silent = server.connect().await;
+    let mut slow = server.connect().await;
+    slow.send("POST / HT").await;
+    let mut new = server.connect().await;
+    assert_eq!(new.ask(post("/", "")).await.status, 200);
+    silent.closed().await;
+    let mut newest = server.connect().await;
+    assert_eq!(newest.ask(post("/", "")).await.status, 200);
+    slow.closed().await;
+    server.connect().await.closed().await;
+    for wire in [&mut old, &mut new, &mut newest] {
+        assert_eq!(wire.ask(post("/", "")).await.status, 200);
+    }
 }
 
 async fn taken(server: &Server) -> bool {

@@ -71,10 +71,11 @@ impl Reject for WrongMethod {}
 pub(super) async fn recover(rejection: Rejection) -> Result<Response<Bytes>, Infallible> {
     if let Some(problem) = rejection.find::<Problem>() {
         let mut response = problem.response();
+        let headers = response.headers_mut();
+        // Whoever is turned away is not to hold one of the few connections.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         if problem.status == StatusCode::UNAUTHORIZED.as_u16() {
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         return Ok(response);
     }

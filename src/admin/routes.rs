@@ -19,7 +19,7 @@ use super::{
     view::{Acted, BackupReport, BackupRequest, ReloadReport, RetryRequest, Targets},
 };
 use crate::{
-    accept::Body,
+    accept::{Body, Peer},
     config::Token,
     dispatch::{ActError, Action},
     event::AccountId,
@@ -137,9 +137,12 @@ fn acts(admin: &Arc<Admin>) -> Routes {
         .then(|admin: Arc<Admin>| async move { answer(reload(&admin).await) });
     let backup = path!("v1" / "store" / "backup")
         .and(post())
+        .and(warp::ext::get::<Peer>())
         .and(warp::ext::get::<Body>())
         .and(with(admin))
-        .then(|body: Body, admin: Arc<Admin>| async move { answer(backup(&admin, &body).await) });
+        .then(|peer: Peer, body: Body, admin: Arc<Admin>| async move {
+            answer(backup(&admin, peer, &body).await)
+        });
     any_of([act.boxed(), reload.boxed(), backup.boxed()])
 }
 
@@ -209,7 +212,7 @@ impl Verb {
                 if account.is_some() && all_parked {
                     return Err(Problem::new(
                         StatusCode::BAD_REQUEST,
-                        "say account, or all_parked, or neither for all that wait for a retry",
+                        "say account, or all_parked, or neither for all that wait or are parked",
                     ));
                 }
                 Action::Retry {
@@ -235,7 +238,14 @@ async fn reload(admin: &Admin) -> Result<ReloadReport, Problem> {
     report.map_err(|reason| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, reason))
 }
 
-async fn backup(admin: &Admin, body: &Body) -> Result<BackupReport, Problem> {
+/// Writes a file with the daemon's rights, which is for those who may use its socket.
+async fn backup(admin: &Admin, peer: Peer, body: &Body) -> Result<BackupReport, Problem> {
+    if peer.address.is_some() {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "backups are made over the admin socket only",
+        ));
+    }
     let BackupRequest { path } = parse(body)?;
     if !path.is_absolute() {
         return Err(Problem::new(

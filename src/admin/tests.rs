@@ -168,6 +168,35 @@ async fn readiness_is_the_journals_and_the_listeners() {
 }
 
 #[tokio::test]
+async fn files_are_written_for_those_on_the_socket_only() {
+    let mut world = World::new();
+    world.peer.address = Some(Ipv4Addr::LOCALHOST.into());
+    world.token = Some(Token("t".into()));
+    let routes = routes(world.admin.clone(), world.token.clone());
+    let response = warp::test::request()
+        .method("POST")
+        .path("/v1/store/backup")
+        .header("authorization", "Bearer t")
+        .extension(world.peer)
+        .extension(Body::Whole(r#"{"path":"/x"}"#.into()))
+        .reply(&routes)
+        .await;
+    assert_eq!(response.status(), 403);
+}
+
+#[tokio::test]
+async fn who_is_turned_away_keeps_no_connection() {
+    let mut world = World::new();
+    world.peer.address = Some(Ipv4Addr::LOCALHOST.into());
+    for token in [None, Some(Token("t".into()))] {
+        world.token = token;
+        let response = world.call("GET", "/v1/status", "").await;
+        assert!([401, 403].contains(&response.status().as_u16()));
+        assert_eq!(response.headers()["connection"], "close");
+    }
+}
+
+#[tokio::test]
 async fn metrics_are_open_metrics() {
     let world = World::new();
     world
@@ -307,7 +336,7 @@ async fn what_is_not_done_is_told() {
             "/v1/targets/crm/retry",
             r#"{"account":"@a","all_parked":true}"#,
             400,
-            "say account, or all_parked, or neither for all that wait for a retry",
+            "say account, or all_parked, or neither for all that wait or are parked",
         ),
         (
             "POST",

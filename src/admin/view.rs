@@ -104,7 +104,7 @@ pub struct Targets {
 }
 
 /// The body of `POST /v1/targets/{name}/retry`. Without `account` and `all_parked` it is about all accounts that
-/// wait for a retry.
+/// wait for a retry or are parked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryRequest {

@@ -8,6 +8,7 @@ use super::{print, print_json};
 use crate::{
     admin::view::{AccountDetail, Accounts, Delivery, Status},
     client::{Client, ClientError, segment},
+    clock,
     event::AccountId,
     exit::{Exit, Failure},
     table::{Cell, Colour, Table, coloured, count, harmless, time},
@@ -152,6 +153,7 @@ fn trouble(delivery: &Delivery) -> String {
         return String::new();
     };
     let next = match trouble.next {
+        Some(next) if next <= clock::now() => "next try when the target works".into(),
         Some(next) => format!("next try {}", time(next)),
         None => "parked".into(),
     };

@@ -14,7 +14,7 @@ use crate::{
     clock::Millis,
     exit::Failure,
     status::TargetStatus,
-    table::{Cell, Colour, Table, ago, coloured, duration, harmless, harmless_json},
+    table::{Cell, Colour, Table, ago, coloured, count, duration, harmless, harmless_json},
 };
 
 /// How it is called.
@@ -75,6 +75,7 @@ fn text(status: &Status, coloured: bool) -> String {
             "\n{}",
             targets(&status.targets, status.now).render(coloured)
         );
+        text += &advice(&status.targets);
     }
     text
 }
@@ -99,16 +100,17 @@ fn summary(status: &Status) -> String {
         (None, Some(error)) => format!("{}: {error}", readiness.store),
         (None, None) => readiness.store.clone(),
     };
-    let (version, lag) = (&status.version, status.apply_lag);
+    let version = &status.version;
     format!(
         "profilesync {version}, {ready}, up {uptime}\n\
          listener: {}\n\
          journal:  {}\n\
-         store:    {}, {} accounts, {lag} events behind\n",
+         store:    {}, {}, {} behind\n",
         harmless(listener),
         harmless(&readiness.journal),
         harmless(&store),
-        status.accounts,
+        count(status.accounts, "account"),
+        count(status.apply_lag, "event"),
     )
 }
 
@@ -177,6 +179,38 @@ pub(super) fn targets(targets: &[TargetStatus], now: Millis) -> Table {
         ]);
     }
     table
+}
+
+/// What to do about targets that are not well, one line each; the table shows what is wrong.
+pub(super) fn advice(targets: &[TargetStatus]) -> String {
+    let mut text = String::new();
+    for target in targets {
+        let name = harmless(&target.name);
+        let mut line = |what: &str| text += &format!("{name}: {what}\n");
+        match target.state.as_str() {
+            "open" => line(&format!(
+                "the target fails as a whole. It gets one delivery now and then, and everything when that succeeds; \
+                 once it is mended, `profilesync targets retry {name}` tries at once"
+            )),
+            "failing" => line(&format!(
+                "what failed is tried again by itself; `profilesync targets retry {name}` tries now"
+            )),
+            "held" => line(&format!(
+                "its guard holds it, as more accounts change than guard.max_changes; \
+                 if they should, `profilesync targets approve {name}`"
+            )),
+            "paused" => line(&format!("`profilesync targets resume {name}` goes on")),
+            _ => {}
+        }
+        if target.parked > 0 {
+            line(&format!(
+                "{} given up on until a newer revision; the log says which and why (\"parked\"). \
+                 `profilesync targets retry {name} --all-parked` tries again",
+                count(target.parked, "account")
+            ));
+        }
+    }
+    text
 }
 
 fn state(target: &TargetStatus) -> String {
@@ -300,6 +334,10 @@ production  1400000000  yes           12          0      0          0        0  
 TARGET  TYPE     STATE                       DUE  PARKED  DELIVERED  LAG  LAST SUCCESS  LAST ERROR
 crm     webhook  open                          3       1          0  12s  5m 0s ago     10s ago: connection refused\\n
 export  file     ok (shadow), backfill 6/10    0       0         12  -    -             -
+crm: the target fails as a whole. It gets one delivery now and then, and everything when that succeeds; \
+once it is mended, `profilesync targets retry crm` tries at once
+crm: 1 account given up on until a newer revision; the log says which and why (\"parked\"). \
+`profilesync targets retry crm --all-parked` tries again
 ";
         assert_eq!(text(&sample(), false), expected);
     }

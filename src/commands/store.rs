@@ -17,7 +17,7 @@ use crate::{
         offline::{self, OfflineError, Report},
         state_dir::HoldError,
     },
-    table::harmless,
+    table::{count, harmless},
 };
 
 /// The state directory unless something else is configured.
@@ -99,7 +99,10 @@ fn found(report: &Report) -> String {
         Some((first, last)) => format!(" ({first} to {last})"),
         None => String::new(),
     };
-    let mut text = format!("journal:   {} events{range}", report.journal_records);
+    let mut text = format!(
+        "journal:   {}{range}",
+        count(report.journal_records, "event")
+    );
     if report.journal_damaged > 0 {
         text += &format!(", {} damaged places", report.journal_damaged);
     }
@@ -110,8 +113,9 @@ fn found(report: &Report) -> String {
     text += &match &report.index {
         Some(wrong) => format!("\nindex:     {wrong}"),
         None => format!(
-            "\nindex:     {} accounts, up to event {}",
-            report.accounts, report.applied
+            "\nindex:     {}, up to event {}",
+            count(report.accounts, "account"),
+            report.applied
         ),
     };
     for folder in &report.set_aside {
@@ -123,8 +127,9 @@ fn found(report: &Report) -> String {
 fn rebuild(state: &Path) -> Result<(), Failure> {
     let rebuilt = offline::rebuild(state)?;
     print(&format!(
-        "the index is made anew: {} accounts, up to event {}\n",
-        rebuilt.accounts, rebuilt.applied
+        "the index is made anew: {}, up to event {}\n",
+        count(rebuilt.accounts, "account"),
+        rebuilt.applied
     ))?;
     if !rebuilt.compared {
         return print("the old index could not be compared\n");
@@ -162,8 +167,9 @@ async fn backup(client: &Client, state: &Path, file: &Path) -> Result<(), Failur
         Err(error) if error.is_down() => {
             let accounts = offline::backup(state, &request.path)?;
             print(&format!(
-                "{} is written: {accounts} accounts\n",
-                request.path.display()
+                "{} is written: {}\n",
+                request.path.display(),
+                count(accounts, "account")
             ))
         }
         Err(error) => Err(error.into()),
@@ -183,11 +189,15 @@ impl From<OfflineError> for Failure {
 
 impl From<HoldError> for Failure {
     fn from(error: HoldError) -> Self {
-        let exit = match error {
-            HoldError::Held { .. } => Exit::TryAgain,
-            HoldError::Io { .. } => Exit::Failed,
-        };
-        Self::new(exit, chain(&error))
+        match error {
+            HoldError::Held { .. } => Self::new(Exit::TryAgain, error.to_string()),
+            HoldError::Io { ref source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                Self::new(Exit::Failed, chain(&error)).help(
+                    "be the user that owns it (`sudo -u profilesync …`), or set another store.path",
+                )
+            }
+            HoldError::Io { .. } => Self::new(Exit::Failed, chain(&error)),
+        }
     }
 }
 

@@ -65,7 +65,7 @@ struct RetryArgs {
     /// The account's app, where several are configured
     #[arg(long, value_name = "SDKAPPID", requires = "account")]
     app: Option<u64>,
-    /// All accounts that were given up on
+    /// Only accounts that were given up on, and all of those
     #[arg(long, conflicts_with = "account")]
     all_parked: bool,
 }
@@ -110,5 +110,6 @@ async fn list(client: &Client, json: bool) -> Result<(), Failure> {
     if targets.is_empty() {
         return print("no targets are configured\n");
     }
-    print(&status::targets(&targets, clock::now()).render(coloured()))
+    let table = status::targets(&targets, clock::now()).render(coloured());
+    print(&(table + &status::advice(&targets)))
 }

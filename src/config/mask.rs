@@ -1,7 +1,8 @@
 //! Which parts of a configuration's text a message may show: no secret, and no text that the message is not about.
 //!
 //! A key that is mistyped cannot be known to hold a secret. So a line is shown with all its strings masked but the
-//! very one a message points at, and that one too is masked when its key says that it is a secret.
+//! very one a message points at, and that one too is masked when its key says that it is a secret, or when it is a URL
+//! with a user or a query.
 
 use std::ops::Range;
 
@@ -23,7 +24,7 @@ const SECRET: [&str; 9] = [
     "api-key",
 ];
 
-/// All strings of the files.
+/// All strings of the files, and what stands in the place of a secret one.
 #[derive(Default)]
 pub(super) struct Masks {
     strings: Vec<Text>,
@@ -43,6 +44,8 @@ enum Secrecy {
     Ordinary,
     /// Says where a secret is kept: always shown.
     Place,
+    /// Never shown, though it may hold no secret.
+    Url,
     /// Never shown.
     Secret,
 }
@@ -81,13 +84,20 @@ impl Masks {
 
     fn value(&mut self, value: &Spanned<DeValue<'_>>, secrecy: Secrecy) {
         match value.get_ref() {
-            DeValue::String(_) => self.strings.push(Text {
+            DeValue::String(text) => self.strings.push(Text {
                 span: value.span(),
-                secrecy,
+                secrecy: match secrecy {
+                    Secrecy::Ordinary if may_hold_a_key(text) => Secrecy::Url,
+                    known => known,
+                },
             }),
             DeValue::Array(values) => values.iter().for_each(|value| self.value(value, secrecy)),
             DeValue::Table(table) if is_keeper(table) => self.table(table, Secrecy::Place),
             DeValue::Table(table) => self.table(table, secrecy),
+            _ if secrecy == Secrecy::Secret => self.strings.push(Text {
+                span: value.span(),
+                secrecy,
+            }),
             _ => {}
         }
     }
@@ -106,7 +116,7 @@ impl Masks {
             .filter(|text| match text.secrecy {
                 Secrecy::Ordinary => text.span != *about,
                 Secrecy::Place => false,
-                Secrecy::Secret => true,
+                Secrecy::Url | Secrecy::Secret => true,
             })
             .map(|text| text.span.clone())
             .collect();
@@ -167,6 +177,12 @@ fn resembles_secret(left: &str) -> bool {
         .next()
         .unwrap_or(&key);
     is_secret(word) || SECRET.iter().any(|name| strsim::jaro(word, name) > 0.8)
+}
+
+/// Whether a text is a URL with a user or a query in it.
+fn may_hold_a_key(text: &str) -> bool {
+    text.split_once("://")
+        .is_some_and(|(_, rest)| rest.contains(['@', '?']))
 }
 
 /// Whether a table says where a secret is kept. What a command is started with can be secret itself.

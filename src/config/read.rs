@@ -144,7 +144,11 @@ pub(super) fn explain(message: &str, path: &str) -> Option<Diagnostic> {
     let rest = message
         .strip_prefix("invalid type: ")
         .or_else(|| message.strip_prefix("invalid value: "))?;
-    let (found, expected) = rest.rsplit_once(", expected ")?;
+    let (mut found, expected) = rest.rsplit_once(", expected ")?;
+    if expected.starts_with("a secret") {
+        // What is found may be one: its value stands between back quotes.
+        found = found.split('`').next().unwrap_or_default();
+    }
     Some(Diagnostic::error(format!(
         "`{path}` must be {}, but is {}",
         expected_words(expected),

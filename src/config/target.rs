@@ -104,6 +104,8 @@ fn target<'a>(
         kind,
         base: known.base.to_owned(),
         options,
+        // What is no table for the kind is none for the comparison either.
+        settings: Settings::new(table.clone()).parse().unwrap_or_default(),
     });
     (target, table)
 }

@@ -9,7 +9,7 @@ use crate::{
     accept::tls,
     admin::{self, view::ReloadReport},
     config::{
-        Config,
+        App, Config,
         load::{Loaded, load},
     },
     dispatch::{ActError, Action},
@@ -61,49 +61,41 @@ impl Running {
 
 /// What a reload changes, in words.
 fn differences(old: &Config, new: &Config) -> Vec<String> {
-    let apps = |config: &Config| -> BTreeMap<String, String> {
-        config
-            .apps
-            .values()
-            .map(|app| {
-                (
-                    app.name.clone(),
-                    format!("{} {:?}", app.sdk_app_id, app.tokens.len()),
-                )
-            })
-            .collect()
+    let apps = |config: &Config| -> BTreeMap<String, App> {
+        let apps = config.apps.values();
+        apps.map(|app| (app.name.clone(), app.clone())).collect()
     };
-    let targets = |config: &Config| -> BTreeMap<String, String> {
-        let targets = config.targets.values();
-        targets
-            .map(|target| {
-                (
-                    target.name.clone(),
-                    format!("{} {:?}", target.kind.name, target.options),
-                )
-            })
-            .collect()
-    };
-    let mut found = compared("app", &apps(old), &apps(new));
-    found.extend(compared("target", &targets(old), &targets(new)));
+    let mut found = compared("app", &apps(old), &apps(new), |old, new| old == new);
+    found.extend(compared(
+        "target",
+        &old.targets,
+        &new.targets,
+        |old, new| {
+            // Patterns cannot be compared, but as text.
+            old.kind.name == new.kind.name
+                && format!("{:?}", old.options) == format!("{:?}", new.options)
+                && old.settings == new.settings
+        },
+    ));
     if old.listener != new.listener {
         found.push("listener changed".into());
     }
     found
 }
 
-fn compared(
+fn compared<T>(
     what: &str,
-    old: &BTreeMap<String, String>,
-    new: &BTreeMap<String, String>,
+    old: &BTreeMap<String, T>,
+    new: &BTreeMap<String, T>,
+    same: impl Fn(&T, &T) -> bool,
 ) -> Vec<String> {
     let gone = old
         .keys()
         .filter(|name| !new.contains_key(*name))
         .map(|name| format!("{what} {name} removed"));
-    let rest = new.iter().filter_map(|(name, text)| match old.get(name) {
+    let rest = new.iter().filter_map(|(name, value)| match old.get(name) {
         None => Some(format!("{what} {name} added")),
-        Some(before) if before != text => Some(format!("{what} {name} changed")),
+        Some(before) if !same(before, value) => Some(format!("{what} {name} changed")),
         Some(_) => None,
     });
     gone.chain(rest).collect()
@@ -181,5 +173,42 @@ impl admin::Daemon for Running {
             tracing::info!("the configuration is reloaded");
         }
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("profilesync.toml");
+        fs::write(&file, text).unwrap();
+        let loaded = load(&file, targets::KINDS, |_, _| Ok(()));
+        loaded
+            .map_err(|mistakes| mistakes.lines().collect::<Vec<_>>())
+            .unwrap()
+            .config
+    }
+
+    #[test]
+    fn what_a_reload_changes_is_said() {
+        let old = "[apps.a]\nsdk_app_id = 1\ntoken = 'x'\n\
+                   [targets.t]\ntype = 'file'\npath = '/x'\n[targets.gone]\ntype = 'file'\npath = '/y'\n";
+        let moved = format!("\n# further down\n{old}");
+        assert_eq!(differences(&config(old), &config(&moved)), [""; 0]);
+        let new = "[apps.a]\nsdk_app_id = 1\ntoken = 'y'\n[apps.b]\nsdk_app_id = 2\ntoken = 'z'\n\
+                   [targets.t]\ntype = 'file'\npath = '/z'\n";
+        assert_eq!(
+            differences(&config(old), &config(new)),
+            [
+                "app a changed",
+                "app b added",
+                "target gone removed",
+                "target t changed"
+            ]
+        );
     }
 }

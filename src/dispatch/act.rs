@@ -19,9 +19,9 @@ pub(super) enum Order {
     Resume,
     /// Try these accounts now.
     Retry(Vec<AccountId>),
-    /// Try all that are parked now, or all that wait.
+    /// Try all now that are parked, and all that wait unless it is to be the parked alone.
     RetryAll {
-        parked: bool,
+        only_parked: bool,
     },
     /// Deliver every account anew; about so many.
     Backfill {
@@ -34,7 +34,7 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct Sweep {
     after: Option<AccountId>,
-    parked: bool,
+    only_parked: bool,
 }
 
 impl Loop {
@@ -54,7 +54,7 @@ impl Loop {
                 self.state.epoch += 1;
                 self.state.backfill = Some(self.work.backfill(total));
                 tracing::info!(target = name, accounts = total, "backfill began");
-                format!("{name} gets {total} accounts anew")
+                format!("{name} gets {} anew", accounts(total, "account"))
             }
             Order::Approve => {
                 if self.state.held.take().is_none() {
@@ -69,16 +69,17 @@ impl Loop {
                 tracing::info!(target = name, "approved");
                 format!("{name} goes on with all that is due now")
             }
-            Order::RetryAll { parked } => {
-                let (count, which) = if parked {
-                    (self.tally.parked(), "parked")
+            Order::RetryAll { only_parked } => {
+                let parked = accounts(self.tally.parked(), "parked account");
+                let text = if only_parked {
+                    self.tries(&parked)
                 } else {
-                    (self.tally.waiting(), "waiting")
+                    let waiting = self.tally.waiting();
+                    self.tries(&format!("{waiting} waiting and {parked}"))
                 };
-                let text = format!("{name} tries {count} {which} accounts now");
                 self.sweep = Some(Sweep {
                     after: None,
-                    parked,
+                    only_parked,
                 });
                 self.judge.breaker.probe_now(Instant::now());
                 text
@@ -109,10 +110,23 @@ impl Loop {
                 format!("nothing to retry: the account neither waits nor is parked at {name}");
             return Ok(Err(ActError::Refused(text)));
         }
-        let text = format!("{name} tries {} now", accounts(troubled.len()));
+        let count = u64::try_from(troubled.len()).unwrap_or(u64::MAX);
+        let text = self.tries(&accounts(count, "account"));
         self.work.force(troubled);
         self.judge.breaker.probe_now(Instant::now());
         Ok(Ok(text))
+    }
+
+    /// What an operator is told who asks for retries.
+    fn tries(&self, which: &str) -> String {
+        let name = &self.target.name;
+        if self.judge.breaker.is_open() {
+            format!(
+                "{name} fails as a whole: it gets one delivery now, and all that is due when that succeeds"
+            )
+        } else {
+            format!("{name} tries {which} now")
+        }
     }
 
     /// Takes the next step of a sweep.
@@ -130,8 +144,8 @@ impl Loop {
         for (id, before) in page {
             sweep.after = Some(id.clone());
             let meant = match before.trouble.as_ref().map(|trouble| trouble.next) {
-                Some(Next::Parked) => sweep.parked,
-                Some(Next::Retry { .. }) => !sweep.parked,
+                Some(Next::Parked) => true,
+                Some(Next::Retry { .. }) => !sweep.only_parked,
                 None => false,
             };
             if meant
@@ -150,9 +164,9 @@ impl Loop {
     }
 }
 
-fn accounts(count: usize) -> String {
+fn accounts(count: u64, noun: &str) -> String {
     match count {
-        1 => "1 account".into(),
-        count => format!("{count} accounts"),
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
     }
 }

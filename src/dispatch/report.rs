@@ -27,7 +27,7 @@ const PAGE: usize = 256;
 /// Time between two steps, so that a million deliveries are counted beside the work and not before it.
 const PAGE_INTERVAL: Duration = Duration::from_millis(10);
 /// Least time between two counts of the backlog…
-const COUNT_INTERVAL: Duration = Duration::from_secs(2);
+const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 /// …which also is so many times as long as a count takes.
 const COUNT_SHARE: u32 = 20;
 /// Accounts that wait for a retry, looked at for the one that waits longest.

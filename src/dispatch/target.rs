@@ -32,6 +32,7 @@ use crate::{
     clock,
     event::AccountId,
     metrics::{DeliveryResult, Metrics},
+    seldom::Seldom,
     store::{
         Phase, StoreError,
         records::{DeliveryState, Next, TargetState},
@@ -62,6 +63,7 @@ pub(super) struct Loop {
     pub(super) backlog: Backlog,
     pub(super) board: Board,
     pub(super) meter: Meter,
+    seldom: Seldom,
     pub(super) published: Instant,
     pub(super) lag: Lag,
     pub(super) delivered: u64,
@@ -99,6 +101,7 @@ impl Loop {
             delivered: board.read().delivered,
             board,
             meter: Meter::new(metrics, &target.name),
+            seldom: Seldom::default(),
             published: now,
             lag: Lag::new(),
             inflight: 0,
@@ -219,7 +222,10 @@ impl Loop {
         let target = &self.target.name;
         match turn {
             Turn::None => {}
-            Turn::Opened => tracing::warn!(target, "breaker opened: the target fails as a whole"),
+            Turn::Opened => {
+                let text = self.state.last_error.as_ref().map(|(_, text)| text);
+                tracing::warn!(target, text, "breaker opened: the target fails as a whole");
+            }
             Turn::Closed { outage } => {
                 tracing::info!(target, "breaker closed: the target works again");
                 // A success so soon may be another account's: then those that fail wait for their time.
@@ -263,6 +269,18 @@ impl Loop {
             .is_some_and(|trouble| trouble.next == Next::Parked)
         {
             tracing::warn!(target, app, account, revision, text, "parked");
+        } else if result != DeliveryResult::Delivered
+            && let Some(left_out) = self.seldom.left_out("delivery")
+        {
+            tracing::warn!(
+                target,
+                app,
+                account,
+                revision,
+                text,
+                left_out,
+                "not delivered, to be tried again"
+            );
         }
         let cool = matches!(result, DeliveryResult::Delivered | DeliveryResult::Rejected);
         self.settled(id, before, after, cool);

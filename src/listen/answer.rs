@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use warp::http::{
     HeaderName, HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 
 use super::sign::Unsigned;
@@ -74,6 +74,14 @@ impl Refusal {
         }
     }
 
+    /// Whether it says that the request may be anybody's.
+    const fn is_of_a_stranger(&self) -> bool {
+        matches!(
+            self,
+            Self::Path | Self::Method | Self::Peer | Self::App | Self::Unsigned(_)
+        )
+    }
+
     const fn status_and_code(&self) -> (StatusCode, u32) {
         match self {
             Self::App => (StatusCode::FORBIDDEN, 120_001),
@@ -110,6 +118,9 @@ impl Refusal {
             let value = HeaderValue::from_static(value);
             response.headers_mut().insert(name, value);
         }
+        if self.is_of_a_stranger() {
+            return last(response);
+        }
         response
     }
 }
@@ -118,6 +129,13 @@ impl Refusal {
 pub(super) fn ok() -> Response<Bytes> {
     let body = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}"#;
     json(StatusCode::OK, Bytes::from_static(body.as_bytes()))
+}
+
+/// The same answer, and its connection ends with it: strangers are not to hold connections open.
+pub(super) fn last(mut response: Response<Bytes>) -> Response<Bytes> {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    response
 }
 
 /// A JSON answer.

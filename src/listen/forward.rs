@@ -41,6 +41,7 @@ impl Forward {
         let client = Client::builder()
             .redirect(Policy::none())
             .retry(retry::never())
+            .no_proxy() // one in the environment is not meant for this, and would see `Sign`
             .pool_idle_timeout(Duration::from_secs(30))
             .build();
         Self { url, client }

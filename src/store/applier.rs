@@ -44,6 +44,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long a session that failed is let lie.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Writes, and who waits for them.
+type Waiting = (Vec<Write>, oneshot::Sender<()>);
+
 /// What the store is to keep, and how.
 #[derive(Clone)]
 pub struct Options {
@@ -60,9 +63,6 @@ pub struct Options {
     /// The name of an app, for the metrics.
     pub app_name: Arc<dyn Fn(u64) -> String + Send + Sync>,
 }
-
-/// What a dispatcher writes, and whom to tell when reads see it.
-type Asked = (Vec<Write>, oneshot::Sender<()>);
 
 /// The applier's thread.
 pub struct Applier {
@@ -259,7 +259,7 @@ impl Worker {
     }
 
     /// Writes that wait; everything else that was asked is done at once.
-    fn take_requests(&mut self, session: &Session) -> Result<Vec<Asked>, IndexError> {
+    fn take_requests(&mut self, session: &Session) -> Result<Vec<Waiting>, IndexError> {
         let mut writes = Vec::new();
         while writes.len() < REQUESTS {
             match self
@@ -288,7 +288,7 @@ impl Worker {
         &mut self,
         session: &mut Session,
         records: &[Record],
-        writes: Vec<Asked>,
+        writes: Vec<Waiting>,
     ) -> Result<(), IndexError> {
         let index = Arc::clone(&session.index);
         let mut changes = Changes::new(&**index, session.meta.clone());

@@ -7,8 +7,9 @@ use std::{collections::HashMap, num::NonZeroU32, ops::ControlFlow};
 
 use crate::{
     clock::Millis,
-    event::{self, AccountId, Event, Kind},
+    event::{self, AccountId, Event, Field, Kind},
     journal::Record,
+    merge::{MAX_EXTRA, Profile},
     metrics::EventResult,
     store::{
         Write,
@@ -18,6 +19,9 @@ use crate::{
         records::{Account, DeliveryState, Next, TargetId, TargetState},
     },
 };
+
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
 
 /// A batch in the making, with the checksum of the index after it.
 pub(crate) struct Changes<'a> {
@@ -30,9 +34,6 @@ pub(crate) struct Changes<'a> {
     /// The newest sequence number that made a revision.
     pub(crate) changed: Option<u64>,
 }
-
-/// A key and its value.
-type Entry = (Vec<u8>, Vec<u8>);
 
 /// An account of this batch: as it is in the index, and as it will be.
 struct Loaded {
@@ -303,7 +304,7 @@ pub(crate) fn checksum(key: &[u8], value: &[u8]) -> u64 {
 }
 
 /// The number, time and fields of a new revision.
-fn revise(account: &mut Account, before: &crate::merge::Profile, record: &Record) {
+fn revise(account: &mut Account, before: &Profile, record: &Record) {
     account.revision += 1;
     account.changed_seq = record.seq;
     account.changed_at = record.entry.received;
@@ -314,6 +315,21 @@ fn revise(account: &mut Account, before: &crate::merge::Profile, record: &Record
         account
             .field_revisions
             .insert(field.clone(), account.revision);
+    }
+    forget_gone_members(account);
+}
+
+/// Keeps the revisions of no more extra members that are gone than of those that are there.
+fn forget_gone_members(account: &mut Account) {
+    let fields = &account.profile.fields;
+    let gone = account
+        .field_revisions
+        .iter()
+        .filter(|(field, _)| matches!(field, Field::Extra(_)) && !fields.contains_key(field));
+    let mut gone: Vec<_> = gone.map(|(field, &at)| (at, field.clone())).collect();
+    gone.sort_unstable();
+    for (_, field) in &gone[..gone.len().saturating_sub(MAX_EXTRA)] {
+        account.field_revisions.remove(field);
     }
 }
 

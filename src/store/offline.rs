@@ -253,7 +253,7 @@ pub fn backup(root: &Path, to: &Path) -> Result<u64, OfflineError> {
     let dir = hold(root)?;
     let (index, meta) = good_index(&dir)?;
     if to.exists() {
-        return Err(io_error(to)(io::ErrorKind::AlreadyExists.into()));
+        return Err(io_error(to)(io::Error::other("it exists; name a new file")));
     }
     snapshot::write(&index, meta.applied, to).map_err(io_error(to))?;
     Ok(meta.accounts)

@@ -22,8 +22,6 @@ use crate::{
 
 const MAGIC: &[u8; 8] = b"PSSNAP1\n";
 const BLOCK_BYTES: usize = 256 << 10;
-/// No key and value are longer together; guards against damaged lengths.
-const LONGEST_BLOCK: u32 = 64 << 20;
 
 /// What is in a snapshot. The other tables are derived from these.
 const TABLES: [Table; 4] = [
@@ -94,6 +92,8 @@ fn write_block(out: &mut impl io::Write, block: &mut Vec<u8>) -> io::Result<()> 
 /// A snapshot being read.
 pub(crate) struct Snapshot {
     input: BufReader<File>,
+    /// Of the file: no block is longer.
+    bytes: u64,
     /// Everything up to this sequence number is in it.
     pub(crate) applied: u64,
     entries: u64,
@@ -102,13 +102,16 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let mut input = BufReader::with_capacity(BLOCK_BYTES, File::open(path)?);
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        let mut input = BufReader::with_capacity(BLOCK_BYTES, file);
         if &read::<8>(&mut input)? != MAGIC {
             return Err(damaged("it is no snapshot of this version"));
         }
         let applied = u64::from_le_bytes(read(&mut input)?);
         Ok(Self {
             input,
+            bytes,
             applied,
             entries: 0,
             at_end: false,
@@ -122,7 +125,7 @@ impl Snapshot {
         }
         let length = u32::from_le_bytes(read(&mut self.input)?);
         let crc = u32::from_le_bytes(read(&mut self.input)?);
-        if length > LONGEST_BLOCK {
+        if u64::from(length) > self.bytes {
             return Err(damaged("a length is impossible"));
         }
         let mut block = vec![0; length as usize];

@@ -110,7 +110,7 @@ impl Snapshots {
     ) {
         let write = move || {
             let written = match fs::exists(&path) {
-                Ok(true) => Err(io::Error::from(io::ErrorKind::AlreadyExists)),
+                Ok(true) => Err(io::Error::other("it exists; name a new file")),
                 _ => snapshot::write(&**index, applied, &path),
             };
             // Whoever asked may have gone; the file is there.

@@ -1,8 +1,9 @@
 //! The state directory: what lies where, who holds it, and whether the index in it can be trusted.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
     io::{self, Read, Seek, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -66,7 +67,10 @@ impl StateDir {
             root.join("journal"),
             root.join("snapshots"),
         ] {
-            fs::create_dir_all(folder).map_err(io)?;
+            // Profiles are nobody else's business.
+            let mut private = DirBuilder::new();
+            private.recursive(true).mode(0o700);
+            private.create(folder).map_err(io)?;
         }
         let path = root.join("lock");
         let mut lock = File::options()

@@ -24,9 +24,9 @@ use super::{
     snapshot::{self, Snapshot},
 };
 use crate::{
-    event::{self, AccountId, Kind},
+    event::{self, AccountId, Field, Kind},
     journal::{Entry, Record},
-    merge::Profile,
+    merge::{MAX_EXTRA, Profile},
 };
 
 const CHANGED: &str = "OfficialAccount.CallbackAfterOfficialAccountInfoChanged";
@@ -157,7 +157,7 @@ proptest! {
         let mut meta = Meta::default();
         apply(&inner, &mut meta, first);
         let applied = meta.applied;
-        let moving = Moving { inner, state: Mutex::new((meta, later.to_vec().into())) };
+        let moving = Moving { inner, state: Mutex::new((meta, later.iter().cloned().collect())) };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("snapshot");
         snapshot::write(&moving, applied, &path).unwrap();
@@ -284,6 +284,54 @@ fn history_is_bounded_by_number_and_the_newest_stay() {
         .unwrap();
     assert_eq!(times, [46, 47, 48, 49, 50]);
     assert_eq!(verify(&index, &meta), Ok(()));
+}
+
+#[test]
+fn an_account_does_not_grow_with_made_up_members() {
+    let store = Store::in_memory();
+    for seq in 1..=100 {
+        let mut record = record(seq, "@a", seq, CHANGED, "n");
+        let body = String::from_utf8(record.entry.body.to_vec()).unwrap();
+        record.entry.body = body.replace("Name", &format!("Name{seq}")).into();
+        store.feed(&[record]);
+    }
+    let account = store.account(&id("@a")).unwrap().unwrap();
+    assert_eq!(account.revision, 100);
+    assert_eq!(account.profile.fields.len(), MAX_EXTRA);
+    assert!(account.field_revisions.len() <= 2 * MAX_EXTRA);
+    assert!(
+        account
+            .field_revisions
+            .contains_key(&Field::Extra("Name100".into()))
+    );
+}
+
+#[test]
+fn a_snapshot_holds_values_of_any_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.snapshot");
+    let index = MemoryIndex::default();
+    let key = keys::target("t");
+    let value = vec![7; (64 << 20) + 1];
+    index
+        .apply(Batch::from([(key.clone(), Some(value.clone()))]))
+        .unwrap();
+    snapshot::write(&index, 1, &path).unwrap();
+    let mut read = Snapshot::open(&path).unwrap();
+    assert!(read.next_block().unwrap() == [(key, value)]);
+    assert!(read.next_block().unwrap().is_empty());
+}
+
+#[test]
+fn a_damaged_length_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.snapshot");
+    snapshot::write(&MemoryIndex::default(), 1, &path).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[16..20].fill(0xFF);
+    std::fs::write(&path, bytes).unwrap();
+    let error = Snapshot::open(&path).unwrap().next_block().unwrap_err();
+    assert!(error.to_string().contains("length"), "{error}");
 }
 
 #[test]

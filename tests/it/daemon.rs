@@ -172,21 +172,12 @@ impl Daemon {
 
     /// `GET` on the admin socket: status and JSON body (or text as a JSON string); `None` when nobody answers.
     pub(crate) async fn get(&self, path: &str) -> Option<(u16, Value)> {
-        self.admin(reqwest::Method::GET, path).await
-    }
-
-    /// `POST` on the admin socket.
-    pub(crate) async fn post(&self, path: &str) -> Option<(u16, Value)> {
-        self.admin(reqwest::Method::POST, path).await
-    }
-
-    async fn admin(&self, method: reqwest::Method, path: &str) -> Option<(u16, Value)> {
         let client = crate::sender::client()
             .unix_socket(self.admin_socket())
             .build()
             .unwrap();
         let response = client
-            .request(method, format!("http://localhost{path}"))
+            .get(format!("http://localhost{path}"))
             .send()
             .await
             .ok()?;

@@ -6,7 +6,7 @@ use profilesync::clock;
 use serde_json::{Value, json};
 
 use crate::{
-    daemon::{Daemon, until},
+    daemon::{APP, Daemon, until},
     model,
     receiver::{Receiver, Reply},
     sender::{CREATED, DESTROYED, change, event},
@@ -19,20 +19,21 @@ pub(crate) fn export(path: &Path) -> String {
 
 /// The documents in an export folder, by account.
 pub(crate) fn exported(path: &Path) -> BTreeMap<String, Value> {
-    let files = fs::read_dir(path)
+    let files = fs::read_dir(path.join(APP.to_string()))
         .into_iter()
-        .flatten()
-        .map(|entry| entry.unwrap().path());
+        .flatten();
     let documents = files
+        .map(|entry| entry.unwrap().path())
         .filter(|file| {
             file.extension()
                 .is_some_and(|extension| extension == "json")
         })
-        .map(|file| {
-            let document: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-            (document["account"].as_str().unwrap().to_owned(), document)
-        });
-    documents.collect()
+        // A file may go between the two looks.
+        .filter_map(|file| fs::read(file).ok())
+        .map(|text| serde_json::from_slice::<Value>(&text).unwrap());
+    documents
+        .map(|document| (document["account"].as_str().unwrap().to_owned(), document))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -178,11 +178,11 @@ async fn a_revived_target_gets_each_due_account_once() {
     for name in ["one", "two", "three"] {
         change_all(&sender, good(), name).await;
     }
-    until("the breaker is open", async || {
-        (daemon.target("crm").await["state"] == "open").then_some(())
+    until("the breaker is open and all are due", async || {
+        let status = daemon.target("crm").await;
+        (status["state"] == "open" && status["due"] == 20).then_some(())
     })
     .await;
-    assert_eq!(daemon.target("crm").await["due"], 20);
 
     let receiver = Receiver::start_on(port, |_| Reply::Status(200)).await;
     good_hold(&receiver, "three").await;
@@ -216,8 +216,10 @@ async fn an_account_that_keeps_failing_is_parked_and_an_operator_frees_it() {
     let before = receiver.count("stuck");
     assert!((2..=3).contains(&before), "{before} attempts in 1.5 s");
 
-    let (status, answer) = daemon.post("/v1/targets/crm/retry").await.unwrap();
-    assert_eq!(status, 200, "{answer}");
+    let (code, _, said) = daemon
+        .command(&["targets", "retry", "crm", "--all-parked"])
+        .await;
+    assert_eq!(code, Some(0), "{said}");
     until("it is tried again", async || {
         (receiver.count("stuck") > before).then_some(())
     })

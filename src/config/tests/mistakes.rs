@@ -211,8 +211,8 @@ fn a_mistake_is_not_told_twice() {
         "[apps.a]\nsdk_app_id = 1\ntoken = 5\n[admin]\naddress = '0.0.0.0:1'\ntoken = 5\n\
          [targets.t]\ntype = 'post'\nurl = 'https://t'\napps = ['a', 1]\n",
         &[
-            "a.toml:3:9: `apps.a.token` must be a secret: a secret is a text, { env = \"NAME\" }, { file = \"PATH\" }, { credential = \"NAME\" } or { command = [\"PROGRAM\", …] }, but is the number 5",
-            "a.toml:6:9: `admin.token` must be a secret: a secret is a text, { env = \"NAME\" }, { file = \"PATH\" }, { credential = \"NAME\" } or { command = [\"PROGRAM\", …] }, but is the number 5",
+            "a.toml:3:9: `apps.a.token` must be a secret: a secret is a text, { env = \"NAME\" }, { file = \"PATH\" }, { credential = \"NAME\" } or { command = [\"PROGRAM\", …] }, but is something else",
+            "a.toml:6:9: `admin.token` must be a secret: a secret is a text, { env = \"NAME\" }, { file = \"PATH\" }, { credential = \"NAME\" } or { command = [\"PROGRAM\", …] }, but is something else",
         ],
     );
 }
@@ -401,6 +401,9 @@ fn no_message_tells_a_secret() {
         "[targets.u]\ntype = 'post'\nurl = 5\nsecret = 's3cret'",
         "[targets.u]\ntype = 'post'\nurl = 'https://x'\nsecret = 's3cret'\nstyle = { a = 's3cret' }",
         "[targets.u]\ntype = 'post'\nurl = 'https://x'\nsecret = ['s3cret']",
+        "[targets.u]\ntype = 'post'\nurl = ['https://u:s3cret@x']",
+        "[listener.forward]\nurl = 'ftp://u:s3cret@x'",
+        "[listener.forward]\nurl = 'ftp://x/?key=s3cret'",
         "token = 's3cret",
         "token = s3cret",
         "token = \"s3c\\xret\"",
@@ -408,6 +411,14 @@ fn no_message_tells_a_secret() {
         let printed = report(&[("a.toml", text)]);
         assert!(printed.contains("error"), "{text}");
         assert!(!printed.contains("s3c"), "{printed}");
+    }
+    for text in [
+        "[apps.b]\nsdk_app_id = 2\ntoken = 83217",
+        "[admin]\ntoken = 83217",
+    ] {
+        let printed = report(&[("a.toml", text)]);
+        assert!(printed.contains("must be a secret"), "{printed}");
+        assert!(!printed.contains("83217"), "{printed}");
     }
 }
 

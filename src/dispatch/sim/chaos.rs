@@ -264,7 +264,8 @@ impl Chaos {
                 parked += 1;
             } else {
                 if newest.1 == Status::Active {
-                    assert_eq!(delivery.epoch, epoch, "{account:?}");
+                    let state = (delivery.epoch, delivery.delivered);
+                    assert_eq!(state, (epoch, newest.0), "{account:?}");
                 }
                 assert!(
                     gone || held == Some(newest),

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{World, id, options, receiver::Reaction, until};
 use crate::{
     config::{Mode, Rate},
+    dispatch::ledger::Ledger as _,
     store::records::Next,
 };
 
@@ -96,7 +97,8 @@ async fn a_revived_target_gets_each_due_account_once() {
     assert!(world.status().lag_seconds > 3590.0);
     world.receiver.behave(|_| Reaction::ok());
     let before = world.receiver.total();
-    world.settle(Duration::from_mins(6)).await;
+    until(Duration::from_mins(5), || world.status().state != "open").await;
+    world.settle(millis(500)).await;
     assert_eq!(world.receiver.total() - before, 200);
     assert!((0..200).all(|n: u32| world.receiver.holds(&n.to_string()) == Some(2)));
     world.receiver.check();
@@ -182,4 +184,21 @@ async fn a_shadow_sends_nothing() {
     assert!(parked(&world, "unrenderable"));
     assert_eq!(world.receiver.total(), 0);
     assert_eq!(world.status().mode, "shadow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_skipped_is_not_looked_at_again() {
+    let mut options = options();
+    options.apps = Some(vec![1]);
+    let mut world = World::new(options);
+    world.start();
+    world.settle(MINUTE).await;
+    for n in 0..500 {
+        world.change(n);
+    }
+    world.settle(MINUTE).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.ledger.targets().unwrap()["crm"].live, 500);
+    assert!(world.ledger.writes() < 10);
+    assert_eq!(world.receiver.total(), 0);
 }

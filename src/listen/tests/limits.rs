@@ -64,6 +64,48 @@ async fn more_than_the_rate_is_refused() {
 }
 
 #[tokio::test]
+async fn strangers_use_up_nobodys_rate() {
+    let mut config = config();
+    let (count, per) = (NonZeroU32::new(1).unwrap(), Duration::from_secs(3600));
+    config.listener.rate_limit = Some(Rate { count, per });
+    let desk = Desk::open(&config).await;
+    let body = event("a", event::EARLIEST);
+    let forged = format!("/?{}&{}", query(SIGNED, CHANGED), signature("guess", 0));
+    for _ in 0..3 {
+        desk.refuses(post(&forged, &body), 403, 120_002).await;
+    }
+    desk.accepts(post(&signed(CHANGED), &body)).await;
+}
+
+#[tokio::test]
+async fn a_stranger_keeps_no_connection() {
+    let desk = Desk::open(&config()).await;
+    let body = event("a", event::EARLIEST);
+    for target in [
+        "/elsewhere",
+        "/?SdkAppid=1",
+        &format!("/?{}", query(SIGNED, CHANGED)),
+    ] {
+        let mut wire = desk.connect().await;
+        let answer = wire.ask(post(target, &body)).await;
+        assert_eq!(answer.header("connection"), Some("close"), "{target}");
+        wire.closed().await;
+    }
+    // An unsigned probe of a signed app tells nothing of who sent it.
+    let mut wire = desk.connect().await;
+    let answer = wire.ask(post(&format!("/?SdkAppid={SIGNED}"), "")).await;
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close"))
+    );
+    // Whoever is let in may go on, even with what makes no sense.
+    let mut wire = desk.connect().await;
+    let answer = wire.ask(post(&signed(CHANGED), "rubbish")).await;
+    assert_eq!((answer.status, answer.header("connection")), (400, None));
+    assert_eq!(wire.ask(post(&signed(CHANGED), &body)).await.status, 200);
+}
+
+#[tokio::test]
 async fn what_the_journal_cannot_take_is_refused() {
     let desk = Desk::open(&config()).await;
     desk.journal.stop().await;

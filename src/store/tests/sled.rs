@@ -1,6 +1,6 @@
 //! The index on disk: reopened, rebuilt, damaged.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::{CHANGED, apply, record};
 use crate::{
@@ -41,6 +41,15 @@ fn some_records(count: u64) -> Vec<Record> {
             )
         })
         .collect()
+}
+
+#[test]
+fn nobody_else_can_look_into_the_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("lib/state");
+    let _held = StateDir::hold(&root).unwrap();
+    let mode = fs::metadata(&root).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
 
 #[test]

@@ -91,6 +91,7 @@ async fn operators_retry_what_waits_or_is_parked() {
     let accounts = ["waits", "good", "bad", "worse"];
     accounts.iter().for_each(|account| world.change(account));
     until(MINUTE, || world.status().parked == 2 && world.due() == 1).await;
+    sleep(MINUTE).await;
     world.receiver.behave(|_| Reaction::ok());
     let retry = |account: Option<&str>, all_parked| {
         let account = account.map(str::to_owned);

@@ -188,3 +188,34 @@ async fn an_idle_target_notices_that_the_store_was_rebuilt() {
     assert_eq!(world.receiver.total(), 5);
     world.receiver.check();
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_parked_are_counted_exactly_from_the_start() {
+    let mut world = caught_up(600).await;
+    world.stop().await;
+    world.receiver.behave(|_| Reaction::rejected());
+    for n in 0..600 {
+        world.change(n);
+    }
+    world.start();
+    world.settle(MINUTE).await;
+    sleep(MINUTE).await;
+    assert_eq!(world.status().parked, 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_write_is_made_good() {
+    let mut world = caught_up(1).await;
+    sleep(MINUTE).await;
+    world.ledger.set_latency(Duration::from_hours(1));
+    world.change("0");
+    until(millis(5), || world.receiver.holds("0") == Some(2)).await;
+    sleep(millis(1)).await;
+    world.receiver.forget_told(Duration::ZERO);
+    world.ledger.set_latency(Duration::ZERO);
+    world.ledger.lose(0);
+    sleep(Duration::from_hours(2)).await;
+    assert_eq!(world.delivery(&id(0)).delivered, 2);
+    assert_eq!(world.receiver.count("0"), 3);
+    world.receiver.check();
+}
