@@ -89,8 +89,8 @@ impl Loop {
     }
 
     fn may_call(&self) -> bool {
-        let allowed = self.target.options.enabled && !self.state.paused;
-        allowed && self.state.held.is_none() && self.calls.len() < self.concurrency()
+        let allowed = !self.state.paused && self.state.held.is_none();
+        allowed && self.calls.len() < self.concurrency()
     }
 
     fn concurrency(&self) -> usize {
@@ -108,13 +108,15 @@ impl Loop {
         let limit = if gate == Gate::Open { self.batch() } else { 1 };
         let mut batch = Vec::new();
         if gate != Gate::Others {
+            let mut rest = Vec::new();
             for candidate in self.work.part(limit).unwrap_or_default() {
                 if batch.is_empty() || self.pace.ready(now).is_ok() {
                     batch.extend(self.look(candidate, gate, now)?);
                 } else {
-                    self.work.rejoin(candidate);
+                    rest.push(candidate.id);
                 }
             }
+            self.work.rejoin(rest);
             if !batch.is_empty() {
                 return Ok((batch, false));
             }
