@@ -7,12 +7,14 @@ use tokio::time::sleep;
 
 use super::{MINUTE, caught_up, millis, rate};
 use crate::{
+    clock,
     dispatch::{
-        ActError, Action,
+        ActError, Action, Targets,
         ledger::Ledger as _,
         sim::{World, id, ledger::Flaky, options, receiver::Reaction, until},
     },
     event::Kind,
+    store::Write,
 };
 
 #[tokio::test(start_paused = true)]
@@ -118,11 +120,13 @@ async fn a_removed_target_is_kept_for_a_week() {
     world.dispatchers().reload(Default::default());
     sleep(Duration::from_hours(7 * 24 + 2)).await;
     assert_eq!(removed_at(&world.ledger), None);
+    let metrics = world.metrics.render();
+    assert!(!metrics.contains("profilesync_due{"), "{metrics}");
     world.receiver.check();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_waits_for_the_calls_under_way() {
+async fn a_reload_waits_for_calls_and_a_disabled_target_keeps_its_state() {
     let mut world = caught_up(1).await;
     let same = world.targets();
     world.dispatchers().reload(same.clone());
@@ -133,19 +137,17 @@ async fn a_reload_waits_for_the_calls_under_way() {
     world.change("0");
     sleep(Duration::from_secs(1)).await;
     world.dispatchers().reload(same);
-    world.options.enabled = false;
-    world.dispatchers().reload(world.targets());
+    let disabled = Targets::from([("crm".to_owned(), None)]);
+    world.dispatchers().reload(disabled);
     world.change("0");
-    sleep(MINUTE).await;
+    sleep(Duration::from_hours(8 * 24)).await;
     assert_eq!(world.receiver.holds("0"), Some(2));
-    assert_eq!(
-        (world.status().state.as_str(), world.due()),
-        ("disabled", 1)
-    );
-    world.options.enabled = true;
+    assert!(world.dispatchers().statuses().is_empty());
+    world.receiver.behave(|_| Reaction::ok());
     world.dispatchers().reload(world.targets());
     world.settle(MINUTE).await;
     assert_eq!(world.receiver.holds("0"), Some(3));
+    assert_eq!(world.receiver.total(), 3);
     world.receiver.check();
 }
 
@@ -217,5 +219,43 @@ async fn a_lost_write_is_made_good() {
     sleep(Duration::from_hours(2)).await;
     assert_eq!(world.delivery(&id(0)).delivered, 2);
     assert_eq!(world.receiver.count("0"), 3);
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_was_half_forgotten_gets_everything_anew() {
+    let mut world = caught_up(3).await;
+    world.receiver.behave(|_| Reaction::retry());
+    world.change("1");
+    until(MINUTE, || world.delivery(&id(1)).trouble.is_some()).await;
+    world.stop().await;
+    let mut state = world.ledger.targets().unwrap().remove("crm").unwrap();
+    let target = state.id;
+    state.removed_at = Some(clock::now());
+    sleep(Duration::from_hours(7 * 24)).await;
+    let name = "crm".to_owned();
+    drop(world.ledger.store().write(vec![
+        Write::Target { name, state },
+        Write::Delivery {
+            target,
+            id: id(1),
+            state: Default::default(),
+        },
+    ]));
+    world.receiver.behave(|_| Reaction::ok());
+    world.receiver.forget_told(Duration::ZERO);
+    world.start();
+    world.settle(MINUTE).await;
+    assert_eq!(world.receiver.holds("1"), Some(2));
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_panics_begins_anew() {
+    let mut world = caught_up(1).await;
+    world.ledger.panic();
+    world.change("0");
+    until(MINUTE, || world.receiver.holds("0") == Some(2)).await;
+    world.settle(MINUTE).await;
     world.receiver.check();
 }
