@@ -2,12 +2,11 @@
 //!
 //! A loop ([`target`]) takes its work from the store - changes beyond its cursor, retries whose time has come, a
 //! backfill ([`work`]) - decides whether the target is to be told ([`due`]), calls it ([`call`]), judges whom a
-//! failure is to be blamed on ([`judge`]) and writes down what came of it ([`settle`], [`books`]). What the store
-//! holds is all there is to know: a loop that is lost goes on from there.
+//! failure is to be blamed on ([`judge`]) and writes down what came of it ([`results`], [`settle`], [`books`]). What
+//! the store holds is all there is to know: a loop that is lost goes on from there.
 
 mod act;
 mod backoff;
-mod batch;
 mod books;
 mod breaker;
 mod call;
@@ -21,6 +20,7 @@ mod ledger;
 mod pace;
 mod publish;
 mod report;
+mod results;
 mod settle;
 #[cfg(test)]
 mod sim;

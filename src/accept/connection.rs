@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use warp::{
     Filter, Reply,
-    http::{HeaderValue, header::CONNECTION, request::Parts},
+    http::{HeaderValue, Uri, header::CONNECTION, request::Parts},
     reply::Response,
 };
 
@@ -126,6 +126,10 @@ where
     }
 
     async fn answer(&self, mut head: Parts, body: Body, peer: Peer) -> Response {
+        if head.uri.path_and_query().is_none() {
+            // `CONNECT host:port` has no path, over which warp panics.
+            head.uri = Uri::from_static("/");
+        }
         head.extensions.insert(peer);
         head.extensions.insert(body);
         let request = Request::from_parts(head, Empty::<Bytes>::new());

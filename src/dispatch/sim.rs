@@ -1,11 +1,15 @@
 //! Dispatch against targets that misbehave and a store that fails, in paused time.
 //!
-//! [`scenarios`] shows one promise at a time, [`chaos`] throws everything at it and checks that the promises hold.
+//! [`delivery`], [`isolation`], [`recovery`] and [`operators`] show one promise at a time, [`chaos`] throws everything
+//! at it and checks that the promises hold.
 
 mod chaos;
+mod delivery;
+mod isolation;
 mod ledger;
+mod operators;
 mod receiver;
-mod scenarios;
+mod recovery;
 
 use std::{num::NonZeroU32, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -20,7 +24,7 @@ use crate::{
     journal::{Entry, Record},
     metrics::Metrics,
     status::TargetStatus,
-    store::records::DeliveryState,
+    store::records::{DeliveryState, Next},
     targets::OpenedTarget,
 };
 use ledger::Flaky;
@@ -52,10 +56,7 @@ pub(super) fn options() -> TargetOptions {
             probe: Duration::from_secs(30),
             probe_max: Duration::from_mins(5),
         },
-        backfill_rate: Rate {
-            count: NonZeroU32::new(100).unwrap(),
-            per: Duration::from_secs(1),
-        },
+        backfill_rate: rate(100),
         guard: None,
         identity: serde_json::Value::Null,
     }
@@ -197,4 +198,33 @@ async fn until(limit: Duration, mut state: impl FnMut() -> bool) -> Duration {
         tokio::time::sleep((start.elapsed() / 100).max(Duration::from_millis(1))).await;
     }
     start.elapsed()
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn rate(count: u32) -> Rate {
+    Rate {
+        count: count.try_into().unwrap(),
+        per: Duration::from_secs(1),
+    }
+}
+
+/// A world whose target has caught up with the accounts `0..accounts`.
+async fn caught_up(accounts: usize) -> World {
+    let mut world = World::new(options());
+    world.start();
+    for n in 0..accounts {
+        world.change(n);
+    }
+    world.settle(MINUTE).await;
+    world
+}
+
+fn parked(world: &World, account: &str) -> bool {
+    let trouble = world.delivery(&id(account)).trouble;
+    trouble.is_some_and(|trouble| trouble.next == Next::Parked)
 }

@@ -155,14 +155,19 @@ impl Receiver {
     /// Waits until it holds what the model says, and every delivery on the way there was in order.
     pub(crate) async fn reaches(&self, expected: &BTreeMap<String, Value>) {
         let start = Instant::now();
-        loop {
-            let held = model::comparable(&self.held());
-            if start.elapsed() > LIMIT || held == *expected {
-                assert_eq!(held, *expected);
-                break;
-            }
+        let mut held = model::comparable(&self.held());
+        while held != *expected && start.elapsed() < LIMIT {
             tokio::time::sleep(Duration::from_millis(50)).await;
+            held = model::comparable(&self.held());
         }
+        for (account, document) in expected {
+            assert_eq!(
+                held.get(account),
+                Some(document),
+                "what is held of {account:?}"
+            );
+        }
+        assert_eq!(held.len(), expected.len(), "accounts");
         self.assert_orderly();
     }
 

@@ -14,7 +14,7 @@ use crate::{
 /// Retries soon, so that tests are short.
 const QUICK: &str = "timeout = \"1s\"\n\
      retry = { initial = \"50ms\", max = \"300ms\" }\n\
-     breaker = { failures = 10, probe = \"200ms\" }";
+     breaker = { failures = 10, probe = \"200ms\", probe_max = \"400ms\" }";
 
 /// Sends one change to each of these accounts.
 async fn change_all(sender: &Sender, accounts: impl IntoIterator<Item = String>, name: &str) {
@@ -180,7 +180,8 @@ async fn a_revived_target_gets_each_due_account_once() {
     }
     until("the breaker is open and all are due", async || {
         let status = daemon.target("crm").await;
-        (status["state"] == "open" && status["due"] == 20).then_some(())
+        // An account that failed and has changed since is counted twice until the change is looked at.
+        (status["state"] == "open" && status["due"].as_u64() >= Some(20)).then_some(())
     })
     .await;
 

@@ -13,7 +13,7 @@ use profilesync_target::{Answer, Document, Limits, Outcome, Status};
 use super::{World, options, receiver::Reaction};
 use crate::{dispatch::Action, event::Kind, store::records::Next};
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 150;
 const STEPS: u32 = 60;
 const TIMEOUT: Duration = Duration::from_secs(2);
 const ACCOUNTS: u32 = 12;

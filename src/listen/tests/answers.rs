@@ -225,6 +225,13 @@ async fn checks_come_in_the_order_of_the_table() {
 }
 
 #[tokio::test]
+async fn a_request_for_a_tunnel_is_refused() {
+    let desk = Desk::open(&config()).await;
+    let connect = "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    desk.refuses(connect, 405, 120_005).await;
+}
+
+#[tokio::test]
 async fn a_reload_applies_to_the_next_request() {
     let mut config = config();
     let desk = Desk::open(&config).await;

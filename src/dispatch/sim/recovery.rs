@@ -1,88 +1,42 @@
-//! Targets that come, change and go, and a store that does.
+//! After an outage, a restart or the loss of a store everything gets where it belongs, once.
 
 use std::time::Duration;
 
-use profilesync_target::Status;
 use tokio::time::sleep;
 
-use super::{MINUTE, caught_up, millis, rate};
+use super::{MINUTE, World, caught_up, id, millis, options, receiver::Reaction, until};
 use crate::{
     clock,
-    dispatch::{
-        ActError, Action, Targets,
-        ledger::Ledger as _,
-        sim::{World, id, ledger::Flaky, options, receiver::Reaction, until},
-    },
-    event::Kind,
+    dispatch::{ActError, Action, ledger::Ledger as _},
     store::Write,
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_new_target_is_backfilled_with_live_accounts_at_its_rate() {
+async fn a_revived_target_gets_each_due_account_once() {
     let mut options = options();
-    options.backfill_rate = rate(10);
+    options.retry.give_up_after = Duration::from_mins(10);
     let mut world = World::new(options);
-    for n in 0..100 {
+    world.start();
+    for n in 0..200 {
         world.change(n);
     }
-    for n in 0..20 {
-        world.event(n, Kind::Destroyed);
-    }
-    world.start();
-    until(MINUTE, || world.status().backfill.is_some()).await;
-    sleep(Duration::from_secs(3)).await;
-    world.change("live");
-    until(millis(5), || world.receiver.holds("live").is_some()).await;
-    world.settle(MINUTE).await;
-    assert_eq!(world.receiver.total(), 81);
-    let (first, last) = {
-        let inner = world.receiver.inner();
-        (
-            inner.seen.first().unwrap().at,
-            inner.seen.last().unwrap().at,
-        )
-    };
-    assert!((last - first).as_secs() >= 7);
-    assert_eq!(world.status().backfill, None);
-    world.receiver.check();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_changed_target_gets_everything_anew_and_no_destroy_is_lost() {
-    let mut world = caught_up(50).await;
-    world
-        .receiver
-        .behave(|documents| match documents[0].account.as_str() {
-            "1" | "2" => Reaction::rejected(),
-            _ => Reaction::ok(),
-        });
-    world.change("1");
-    world.change("2");
     world.settle(MINUTE).await;
     world.receiver.behave(|_| Reaction::fault());
-    for account in ["1", "3", "4"] {
-        world.event(account, Kind::Destroyed);
+    for n in 0..200 {
+        world.change(n);
     }
-    until(MINUTE, || world.delivery(&id(4)).trouble.is_some()).await;
-    world.stop().await;
-    world.event("5", Kind::Destroyed);
-    world.receiver.forget_told(Duration::ZERO);
+    until(MINUTE, || world.status().state == "open").await;
+    sleep(Duration::from_hours(1)).await;
+    assert_eq!(world.status().parked, 0);
+    assert_eq!(world.due(), 200);
+    assert!(world.status().lag_seconds > 3590.0);
     world.receiver.behave(|_| Reaction::ok());
     let before = world.receiver.total();
-    world.identity = "second".into();
-    world.start();
-    world.settle(Duration::from_mins(6)).await;
-    assert_eq!(world.receiver.total() - before, 50);
-    let inner = world.receiver.inner();
-    for n in 0..50 {
-        let expected = match n {
-            1 => (3, Status::Destroyed),
-            2 => (2, Status::Active),
-            3..=5 => (2, Status::Destroyed),
-            _ => (1, Status::Active),
-        };
-        assert_eq!(inner.held[&n.to_string()], expected, "{n}");
-    }
+    until(Duration::from_mins(5), || world.status().state != "open").await;
+    world.settle(millis(500)).await;
+    assert_eq!(world.receiver.total() - before, 200);
+    assert!((0..200).all(|n: u32| world.receiver.holds(&n.to_string()) == Some(2)));
+    world.receiver.check();
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,53 +55,6 @@ async fn a_clean_restart_repeats_nothing() {
     world.start();
     world.settle(MINUTE).await;
     assert!((0..20).all(|n| world.receiver.holds(&n.to_string()) == Some(world.revision(&id(n)))));
-    world.receiver.check();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_removed_target_is_kept_for_a_week() {
-    let mut world = caught_up(3).await;
-    let removed_at = |ledger: &Flaky| ledger.targets().unwrap().get("crm").map(|s| s.removed_at);
-    world.dispatchers().reload(Default::default());
-    assert!(world.dispatchers().statuses().is_empty());
-    until(MINUTE, || removed_at(&world.ledger).unwrap().is_some()).await;
-    sleep(Duration::from_hours(6 * 24)).await;
-    world.change("1");
-    world.dispatchers().reload(world.targets());
-    world.settle(MINUTE).await;
-    assert_eq!(removed_at(&world.ledger), Some(None));
-    assert_eq!(world.receiver.total(), 4);
-    world.dispatchers().reload(Default::default());
-    sleep(Duration::from_hours(7 * 24 + 2)).await;
-    assert_eq!(removed_at(&world.ledger), None);
-    let metrics = world.metrics.render();
-    assert!(!metrics.contains("profilesync_due{"), "{metrics}");
-    world.receiver.check();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_reload_waits_for_calls_and_a_disabled_target_keeps_its_state() {
-    let mut world = caught_up(1).await;
-    let same = world.targets();
-    world.dispatchers().reload(same.clone());
-    world.settle(MINUTE).await;
-    world
-        .receiver
-        .behave(|_| Reaction::ok().after(Duration::from_secs(5)));
-    world.change("0");
-    sleep(Duration::from_secs(1)).await;
-    world.dispatchers().reload(same);
-    let disabled = Targets::from([("crm".to_owned(), None)]);
-    world.dispatchers().reload(disabled);
-    world.change("0");
-    sleep(Duration::from_hours(8 * 24)).await;
-    assert_eq!(world.receiver.holds("0"), Some(2));
-    assert!(world.dispatchers().statuses().is_empty());
-    world.receiver.behave(|_| Reaction::ok());
-    world.dispatchers().reload(world.targets());
-    world.settle(MINUTE).await;
-    assert_eq!(world.receiver.holds("0"), Some(3));
-    assert_eq!(world.receiver.total(), 3);
     world.receiver.check();
 }
 
@@ -189,6 +96,23 @@ async fn an_idle_target_notices_that_the_store_was_rebuilt() {
     world.settle(MINUTE).await;
     assert_eq!(world.receiver.total(), 5);
     world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovered_target_need_not_wait_for_backoffs() {
+    let mut options = options();
+    options.retry.max = Duration::from_hours(5);
+    let mut world = World::new(options);
+    world.start();
+    world.settle(MINUTE).await;
+    world.receiver.behave(|_| Reaction::fault());
+    world.change("0");
+    world.change("1");
+    sleep(Duration::from_hours(1)).await;
+    world.receiver.behave(|_| Reaction::ok());
+    until(Duration::from_mins(6), || world.status().state != "open").await;
+    world.settle(millis(500)).await;
+    assert_eq!(world.receiver.inner().held.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

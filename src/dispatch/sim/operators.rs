@@ -1,18 +1,18 @@
-//! What operators ask for, and what waits for them.
+//! What operators do: settings that change, orders, the guard.
 
 use std::time::Duration;
 
-use profilesync_target::Outcome;
+use profilesync_target::{Outcome, Status};
 use tokio::time::sleep;
 
-use super::{MINUTE, caught_up, millis};
+use super::{
+    MINUTE, World, caught_up, id, ledger::Flaky, millis, options, parked, rate, receiver::Reaction,
+    until,
+};
 use crate::{
-    config::Guard,
-    dispatch::{
-        ActError, Action,
-        ledger::Ledger as _,
-        sim::{World, id, options, receiver::Reaction, until},
-    },
+    config::{Guard, Mode},
+    dispatch::{ActError, Action, Targets, ledger::Ledger as _},
+    event::Kind,
 };
 
 #[tokio::test(start_paused = true)]
@@ -47,6 +47,90 @@ async fn the_guard_holds_a_flood_until_it_is_approved() {
     until(MINUTE, || world.status().state == "held").await;
     assert_eq!(world.receiver.total(), 40);
     world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shadow_sends_nothing() {
+    let mut options = options();
+    options.mode = Mode::Shadow;
+    let mut world = World::new(options);
+    world.start();
+    world.change("a");
+    world.change("unrenderable");
+    world.settle(MINUTE).await;
+    assert_eq!(world.delivery(&id("a")).answer, "shadow: PUT a");
+    assert_eq!(world.delivery(&id("a")).delivered, 1);
+    assert!(parked(&world, "unrenderable"));
+    assert_eq!(world.receiver.total(), 0);
+    assert_eq!(world.status().mode, "shadow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_target_is_backfilled_with_live_accounts_at_its_rate() {
+    let mut options = options();
+    options.backfill_rate = rate(10);
+    let mut world = World::new(options);
+    for n in 0..100 {
+        world.change(n);
+    }
+    for n in 0..20 {
+        world.event(n, Kind::Destroyed);
+    }
+    world.start();
+    until(MINUTE, || world.status().backfill.is_some()).await;
+    sleep(Duration::from_secs(3)).await;
+    world.change("live");
+    until(millis(5), || world.receiver.holds("live").is_some()).await;
+    world.settle(MINUTE).await;
+    assert_eq!(world.receiver.total(), 81);
+    let (first, last) = {
+        let inner = world.receiver.inner();
+        (
+            inner.seen.first().unwrap().at,
+            inner.seen.last().unwrap().at,
+        )
+    };
+    assert!((last - first).as_secs() >= 7);
+    assert_eq!(world.status().backfill, None);
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_target_gets_everything_anew_and_no_destroy_is_lost() {
+    let mut world = caught_up(50).await;
+    world
+        .receiver
+        .behave(|documents| match documents[0].account.as_str() {
+            "1" | "2" => Reaction::rejected(),
+            _ => Reaction::ok(),
+        });
+    world.change("1");
+    world.change("2");
+    world.settle(MINUTE).await;
+    world.receiver.behave(|_| Reaction::fault());
+    for account in ["1", "3", "4"] {
+        world.event(account, Kind::Destroyed);
+    }
+    until(MINUTE, || world.delivery(&id(4)).trouble.is_some()).await;
+    world.stop().await;
+    world.event("5", Kind::Destroyed);
+    world.receiver.forget_told(Duration::ZERO);
+    world.receiver.behave(|_| Reaction::ok());
+    let before = world.receiver.total();
+    world.identity = "second".into();
+    world.start();
+    world.settle(Duration::from_mins(6)).await;
+    assert_eq!(world.receiver.total() - before, 50);
+    let inner = world.receiver.inner();
+    for n in 0..50 {
+        let expected = match n {
+            1 => (3, Status::Destroyed),
+            2 => (2, Status::Active),
+            3..=5 => (2, Status::Destroyed),
+            _ => (1, Status::Active),
+        };
+        assert_eq!(inner.held[&n.to_string()], expected, "{n}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,6 +209,53 @@ async fn operators_retry_what_waits_or_is_parked() {
     until(millis(50), || world.receiver.holds("worse").is_some()).await;
     world.settle(MINUTE).await;
     assert_eq!(world.status().parked, 0);
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_target_is_kept_for_a_week() {
+    let mut world = caught_up(3).await;
+    let removed_at = |ledger: &Flaky| ledger.targets().unwrap().get("crm").map(|s| s.removed_at);
+    world.dispatchers().reload(Default::default());
+    assert!(world.dispatchers().statuses().is_empty());
+    until(MINUTE, || removed_at(&world.ledger).unwrap().is_some()).await;
+    sleep(Duration::from_hours(6 * 24)).await;
+    world.change("1");
+    world.dispatchers().reload(world.targets());
+    world.settle(MINUTE).await;
+    assert_eq!(removed_at(&world.ledger), Some(None));
+    assert_eq!(world.receiver.total(), 4);
+    world.dispatchers().reload(Default::default());
+    sleep(Duration::from_hours(7 * 24 + 2)).await;
+    assert_eq!(removed_at(&world.ledger), None);
+    let metrics = world.metrics.render();
+    assert!(!metrics.contains("profilesync_due{"), "{metrics}");
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_waits_for_calls_and_a_disabled_target_keeps_its_state() {
+    let mut world = caught_up(1).await;
+    let same = world.targets();
+    world.dispatchers().reload(same.clone());
+    world.settle(MINUTE).await;
+    world
+        .receiver
+        .behave(|_| Reaction::ok().after(Duration::from_secs(5)));
+    world.change("0");
+    sleep(Duration::from_secs(1)).await;
+    world.dispatchers().reload(same);
+    let disabled = Targets::from([("crm".to_owned(), None)]);
+    world.dispatchers().reload(disabled);
+    world.change("0");
+    sleep(Duration::from_hours(8 * 24)).await;
+    assert_eq!(world.receiver.holds("0"), Some(2));
+    assert!(world.dispatchers().statuses().is_empty());
+    world.receiver.behave(|_| Reaction::ok());
+    world.dispatchers().reload(world.targets());
+    world.settle(MINUTE).await;
+    assert_eq!(world.receiver.holds("0"), Some(3));
+    assert_eq!(world.receiver.total(), 3);
     world.receiver.check();
 }
 

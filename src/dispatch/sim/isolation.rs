@@ -1,15 +1,32 @@
-//! Accounts, batches and whole targets that fail.
+//! What fails delays nobody but itself.
 
 use std::time::Duration;
 
-use profilesync_target::{Answer, Document, Limits, Outcome};
 use tokio::time::sleep;
 
-use super::{MINUTE, caught_up, millis, parked};
-use crate::{
-    dispatch::sim::{World, id, options, receiver::Reaction, until},
-    store::records::Next,
-};
+use super::{MINUTE, caught_up, id, millis, parked, receiver::Reaction, until};
+use crate::store::records::Next;
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_target_costs_no_writes() {
+    let mut world = caught_up(1000).await;
+    world.receiver.behave(|_| Reaction::fault());
+    for n in 0..1000 {
+        world.change(n);
+    }
+    until(MINUTE, || world.status().state == "open").await;
+    sleep(Duration::from_secs(10)).await;
+    let (writes, calls) = (world.ledger.writes(), world.receiver.total());
+    for _ in 0..10 {
+        for n in 0..1000 {
+            world.change(n);
+        }
+        sleep(MINUTE).await;
+    }
+    assert!(world.receiver.total() - calls <= 6, "one call per probe");
+    assert!(world.ledger.writes() - writes <= 7, "one write per probe");
+    assert!((1000..1030).contains(&world.due()), "{}", world.due());
+}
 
 #[tokio::test(start_paused = true)]
 async fn bad_accounts_delay_nobody_else() {
@@ -34,6 +51,29 @@ async fn bad_accounts_delay_nobody_else() {
     }
     assert!(parked(&world, "rejected"));
     assert!(!parked(&world, "hangs") && !parked(&world, "faulty") && !parked(&world, "busy"));
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn hanging_accounts_leave_room_for_others() {
+    let mut world = caught_up(0).await;
+    world
+        .receiver
+        .behave(|documents| match documents[0].account.as_str() {
+            "good" => Reaction::ok(),
+            _ => Reaction::hang(),
+        });
+    for n in 1..=20 {
+        world.change(n);
+        sleep(Duration::from_secs(15)).await;
+        world.change("good");
+        until(millis(2), || world.receiver.holds("good") == Some(n)).await;
+    }
+    for n in 21..60 {
+        sleep(Duration::from_secs(fastrand::u64(1..30))).await;
+        world.change("good");
+        until(millis(2), || world.receiver.holds("good") == Some(n)).await;
+    }
     world.receiver.check();
 }
 
@@ -121,108 +161,4 @@ async fn a_parked_account_is_tried_when_it_changes() {
     until(millis(5), || world.receiver.holds("a") == Some(2)).await;
     world.settle(MINUTE).await;
     assert_eq!(world.status().parked, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_failed_batch_is_cut_down_to_the_guilty() {
-    let mut world = World::new(options());
-    world.receiver.set_limits(Limits {
-        batch: 64,
-        ..Limits::default()
-    });
-    let guilty = |document: &Document| document.account.ends_with('7');
-    world.receiver.behave(move |documents| {
-        if documents.iter().any(guilty) {
-            Reaction::rejected()
-        } else {
-            Reaction::ok()
-        }
-    });
-    for n in 0..100 {
-        world.change(n);
-    }
-    world.start();
-    world.settle(MINUTE).await;
-    for n in 0..100 {
-        let name = n.to_string();
-        assert_eq!(parked(&world, &name), n % 10 == 7, "{n}");
-        assert_eq!(world.receiver.holds(&name).is_some(), n % 10 != 7, "{n}");
-    }
-    assert!(world.receiver.inner().calls.iter().any(|&size| size > 1));
-    world.receiver.check();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_batch_may_fare_differently_by_account() {
-    let mut world = World::new(options());
-    world.receiver.set_limits(Limits {
-        batch: 10,
-        ..Limits::default()
-    });
-    world.receiver.behave(|documents| {
-        let outcome = |document: &Document| match document.account.as_str() {
-            "3" => Outcome::Rejected {
-                reason: "bad".into(),
-            },
-            "4" => Outcome::Retry {
-                reason: "busy".into(),
-                after: None,
-            },
-            _ => Outcome::Delivered {
-                answer: "ok".into(),
-            },
-        };
-        let answer = Some(Answer::Each(documents.iter().map(outcome).collect()));
-        Reaction {
-            answer,
-            ..Reaction::ok()
-        }
-    });
-    for n in 0..10 {
-        world.change(n);
-    }
-    world.start();
-    until(MINUTE, || world.due() == 1 && world.status().parked == 1).await;
-    assert!(parked(&world, "3"));
-    assert_eq!(world.receiver.inner().held.len(), 8);
-}
-
-#[tokio::test(start_paused = true)]
-async fn hanging_accounts_leave_room_for_others() {
-    let mut world = caught_up(0).await;
-    world
-        .receiver
-        .behave(|documents| match documents[0].account.as_str() {
-            "good" => Reaction::ok(),
-            _ => Reaction::hang(),
-        });
-    for n in 1..=20 {
-        world.change(n);
-        sleep(Duration::from_secs(15)).await;
-        world.change("good");
-        until(millis(2), || world.receiver.holds("good") == Some(n)).await;
-    }
-    for n in 21..60 {
-        sleep(Duration::from_secs(fastrand::u64(1..30))).await;
-        world.change("good");
-        until(millis(2), || world.receiver.holds("good") == Some(n)).await;
-    }
-    world.receiver.check();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_recovered_target_need_not_wait_for_backoffs() {
-    let mut options = options();
-    options.retry.max = Duration::from_hours(5);
-    let mut world = World::new(options);
-    world.start();
-    world.settle(MINUTE).await;
-    world.receiver.behave(|_| Reaction::fault());
-    world.change("0");
-    world.change("1");
-    sleep(Duration::from_hours(1)).await;
-    world.receiver.behave(|_| Reaction::ok());
-    until(Duration::from_mins(6), || world.status().state != "open").await;
-    world.settle(millis(500)).await;
-    assert_eq!(world.receiver.inner().held.len(), 2);
 }
