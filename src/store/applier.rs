@@ -314,6 +314,9 @@ impl Worker {
             }
             changes.write(write)?;
         }
+        if changes.decided {
+            self.snapshots.ask();
+        }
         let changed = session.commit(changes, &self.options)?;
         self.tell_applied(&session.meta, changed);
         for (_, done) in writes {

@@ -33,6 +33,8 @@ pub(crate) struct Changes<'a> {
     pub(crate) results: Vec<(u64, EventResult)>,
     /// The newest sequence number that made a revision.
     pub(crate) changed: Option<u64>,
+    /// Whether a target's state changed in what neither the journal nor another delivery would give back.
+    pub(crate) decided: bool,
 }
 
 /// An account of this batch: as it is in the index, and as it will be.
@@ -53,6 +55,7 @@ impl<'a> Changes<'a> {
             accounts,
             results,
             changed: None,
+            decided: false,
         }
     }
 
@@ -148,6 +151,8 @@ impl<'a> Changes<'a> {
     ) -> Result<(), IndexError> {
         let key = keys::target(name);
         let old = self.get(&key)?;
+        let before = old.as_deref().map(TargetState::decode).transpose()?;
+        self.decided |= before.as_ref().map(decisions) != state.map(decisions);
         self.replace(key, old.as_deref(), state.map(Stored::encode));
         Ok(())
     }
@@ -301,6 +306,18 @@ impl<'a> Changes<'a> {
 /// An entry's share of [`Meta::checksum`].
 pub(crate) fn checksum(key: &[u8], value: &[u8]) -> u64 {
     u64::from(crc32c::crc32c_append(crc32c::crc32c(key), value))
+}
+
+/// What was decided about a target, as opposed to how far it is.
+fn decisions(state: &TargetState) -> impl PartialEq {
+    (
+        state.id,
+        state.identity.clone(),
+        state.epoch,
+        state.paused,
+        state.held,
+        state.removed_at,
+    )
 }
 
 /// The number, time and fields of a new revision.

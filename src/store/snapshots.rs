@@ -29,6 +29,8 @@ pub(crate) struct Snapshots {
     /// When the newest was taken, or the daemon started without one.
     since: Millis,
     not_before: Millis,
+    /// One is wanted as soon as may be.
+    asked: bool,
     running: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -43,24 +45,31 @@ impl Snapshots {
             newest,
             since: clock::now(),
             not_before: 0,
+            asked: false,
             running: None,
         }
     }
 
-    /// Takes one if one is due: the journal since the last exceeds `journal_max` and that snapshot's own size, or a day
-    /// went by with changes.
+    /// The store holds something that is not in the journal and must outlive a power cut: a target that is not
+    /// known any more would be taken for a new one, and never be told of what was destroyed.
+    pub(crate) fn ask(&mut self) {
+        self.asked = true;
+    }
+
+    /// Takes one if one is due: when asked for, when the journal since the last exceeds `journal_max` and that
+    /// snapshot's own size, or when a day went by with changes.
     pub(crate) fn keep(&mut self, dir: &Arc<StateDir>, index: &Arc<Box<dyn Index>>, applied: u64) {
         if let Some(running) = self.running.take_if(|running| running.is_finished()) {
             self.finish(dir, running);
         }
         let now = clock::now();
-        if self.running.is_some() || now < self.not_before || applied <= self.newest.0 {
+        if self.running.is_some() || now < self.not_before {
             return;
         }
-        let journal_bytes = journal::bytes_since(&dir.journal(), self.newest.0);
-        if now < self.since + DAY && journal_bytes <= self.journal_max.max(self.newest.1) {
+        if !self.asked && !self.is_due(dir, applied, now) {
             return;
         }
+        self.asked = false;
         let (index, path) = (Arc::clone(index), dir.snapshot(applied));
         self.newest = (applied, 0);
         self.since = now;
@@ -69,6 +78,12 @@ impl Snapshots {
             Ok(running) => self.running = Some(running),
             Err(error) => tracing::warn!(%error, "no thread for a snapshot"),
         }
+    }
+
+    fn is_due(&self, dir: &StateDir, applied: u64, now: Millis) -> bool {
+        let bytes = || journal::bytes_since(&dir.journal(), self.newest.0);
+        applied > self.newest.0
+            && (self.since + DAY <= now || bytes() > self.journal_max.max(self.newest.1))
     }
 
     fn finish(&mut self, dir: &StateDir, running: JoinHandle<io::Result<()>>) {
@@ -89,6 +104,7 @@ impl Snapshots {
             let journal_max = self.journal_max;
             *self = Self {
                 not_before: clock::now() + PATIENCE,
+                asked: true,
                 ..Self::new(dir, journal_max)
             };
         }

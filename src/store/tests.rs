@@ -389,6 +389,28 @@ fn retries_follow_the_deliveries() {
     );
 }
 
+/// Otherwise a power cut would make it a new target, which is not told of what was destroyed meanwhile.
+#[test]
+fn what_was_decided_about_a_target_asks_for_a_snapshot() {
+    let index = MemoryIndex::default();
+    let mut meta = Meta::default();
+    let mut decided = |state: &TargetState| {
+        let mut changes = Changes::new(&index, meta.clone());
+        changes.target("crm", Some(state)).unwrap();
+        let decided = changes.decided;
+        let (batch, after) = changes.finish();
+        index.apply(batch).unwrap();
+        meta = after;
+        decided
+    };
+    let mut state = TargetState::default();
+    assert!(decided(&state), "it is new");
+    state.live = 7;
+    assert!(!decided(&state), "its cursor moved");
+    state.paused = true;
+    assert!(decided(&state), "it was paused");
+}
+
 #[test]
 fn targets_are_kept_by_name() {
     let store = Store::in_memory();
