@@ -18,14 +18,15 @@ use crate::{
     sender::{DESTROYED, OK, Sender, change, event},
 };
 
-/// A random event about one of the round's accounts. Every change sets a member of its own, so that the loss of
-/// any one event shows in the end.
-fn some_event(round: u32, name: &str) -> Value {
-    let account = format!("round {round} account {}", fastrand::u32(..5));
+/// The sender's next event. Every change sets a member of its own, so that the loss of any one event shows in the
+/// end; the four senders move on to another account before one has more members than the merge keeps.
+fn next_event(round: u32, sender: u32, count: usize) -> Value {
+    let account = format!("round {round} account {}", count / 10);
     let time = clock::now() - 1000 + fastrand::u64(..60);
+    let name = format!("e{sender}_{count}");
     match fastrand::u32(..100) {
         0 => event(DESTROYED, &account, time, &json!({})),
-        _ => change(&account, time, &json!({ "Name": name, name: true })),
+        _ => change(&account, time, &json!({ "Name": name, &name: true })),
     }
 }
 
@@ -33,7 +34,7 @@ fn some_event(round: u32, name: &str) -> Value {
 async fn send_until(stop: Arc<AtomicBool>, sender: Sender, round: u32, number: u32) -> Vec<Value> {
     let mut acknowledged = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let event = some_event(round, &format!("e{number}_{}", acknowledged.len()));
+        let event = next_event(round, number, acknowledged.len());
         while sender.try_send(&event).await != Some(OK) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
