@@ -27,7 +27,7 @@ use crate::{
         Config,
         load::{Loaded, load},
     },
-    dispatch::Dispatchers,
+    dispatch::{Dispatchers, Targets},
     exit::{Exit, Failure},
     journal::{self, Journal},
     listen::Ingest,
@@ -48,7 +48,6 @@ const RESERVE_BYTES: u64 = 8 << 20;
 /// Numbers left out at a start after an unclean stop, so that none is ever given out twice even when the journal
 /// lost its newest segment.
 const SEQ_GAP: u64 = 1 << 20;
-type Targets = BTreeMap<String, Arc<OpenedTarget>>;
 
 /// The parts that a reload or an operator reaches.
 struct Running {
@@ -115,6 +114,7 @@ impl Daemon {
         let Loaded {
             config, targets, ..
         } = loaded;
+        let targets = configured(&config, targets);
         let tls = config.listener.tls.as_ref().map(tls::load).transpose();
         let tls =
             tls.map_err(|error| failed("the listener's certificate cannot be used", error))?;
@@ -134,7 +134,7 @@ impl Daemon {
             path: path.to_owned(),
             config,
             ingest: Arc::new(ingest),
-            dispatchers: Dispatchers::start(store.clone(), shared(targets), metrics.clone()),
+            dispatchers: Dispatchers::start(store.clone(), targets, metrics.clone()),
             store: store.clone(),
             metrics: metrics.clone(),
             tls: tls.map(|config| Arc::new(ArcSwap::from_pointee(config))),
@@ -174,11 +174,13 @@ fn read(path: &Path) -> Result<Loaded<OpenedTarget>, Failure> {
     load(path, targets::KINDS, targets::open).map_err(|mistakes| mistakes.into_failure())
 }
 
-fn shared(targets: BTreeMap<String, OpenedTarget>) -> Targets {
-    targets
+/// What is configured, disabled targets included.
+fn configured(config: &Config, opened: BTreeMap<String, OpenedTarget>) -> Targets {
+    let disabled = config.targets.keys().map(|name| (name.clone(), None));
+    let opened = opened
         .into_iter()
-        .map(|(name, target)| (name, Arc::new(target)))
-        .collect()
+        .map(|(name, target)| (name, Some(Arc::new(target))));
+    disabled.chain(opened).collect()
 }
 
 fn failed(

@@ -100,16 +100,27 @@ pub enum ActError {
     Unavailable(String),
 }
 
+/// What is configured, by name: targets, and `None` for those that are disabled.
+pub type Targets = BTreeMap<String, Option<Arc<OpenedTarget>>>;
+
 type Reply = oneshot::Sender<Result<String, ActError>>;
 type Command = (Order, Reply);
 
 /// The loops of all targets.
 pub struct Dispatchers {
     shared: Shared,
-    running: Arc<Mutex<BTreeMap<String, Running>>>,
+    present: Arc<Mutex<Present>>,
     changed: Arc<Notify>,
     stop: CancellationToken,
     pruner: JoinHandle<()>,
+}
+
+/// The targets there are.
+#[derive(Default)]
+struct Present {
+    running: BTreeMap<String, Running>,
+    /// These get nothing and keep their state.
+    disabled: BTreeSet<String>,
 }
 
 /// What all loops share.
@@ -122,7 +133,7 @@ struct Shared {
 
 /// The loop of one target, from outside.
 struct Running {
-    /// `None` for one that was removed and is coming to its end.
+    /// `None` for one that was removed or disabled and is coming to its end.
     opened: Option<Arc<OpenedTarget>>,
     commands: mpsc::Sender<Command>,
     board: Board,
@@ -133,36 +144,28 @@ struct Running {
 impl Dispatchers {
     /// Starts a loop for every target. They wait for the store by themselves.
     #[must_use]
-    pub fn start(
-        store: Store,
-        targets: BTreeMap<String, Arc<OpenedTarget>>,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn start(store: Store, targets: Targets, metrics: Metrics) -> Self {
         Self::over(Arc::new(store), targets, metrics)
     }
 
-    fn over(
-        ledger: Arc<dyn Ledger>,
-        targets: BTreeMap<String, Arc<OpenedTarget>>,
-        metrics: Metrics,
-    ) -> Self {
-        let register = Register::new(Arc::clone(&ledger));
-        let running = Arc::default();
+    fn over(ledger: Arc<dyn Ledger>, targets: Targets, metrics: Metrics) -> Self {
+        let shared = Shared {
+            register: Register::new(Arc::clone(&ledger)),
+            ledger,
+            metrics,
+        };
+        let present = Arc::default();
         let changed = Arc::new(Notify::new());
         let stop = CancellationToken::new();
         let pruner = prune(
-            register.clone(),
-            Arc::clone(&running),
+            shared.clone(),
+            Arc::clone(&present),
             Arc::clone(&changed),
             stop.clone(),
         );
         let dispatchers = Self {
-            shared: Shared {
-                ledger,
-                register,
-                metrics,
-            },
-            running,
+            shared,
+            present,
             changed,
             pruner: tokio::spawn(pruner),
             stop,
@@ -173,21 +176,26 @@ impl Dispatchers {
 
     /// Applies a new set of targets. One whose `Arc` is the same as before goes on undisturbed; any other gets a
     /// new loop, which begins when the calls of the old one have ended.
-    pub fn reload(&self, mut targets: BTreeMap<String, Arc<OpenedTarget>>) {
-        let mut running = self.running();
+    pub fn reload(&self, targets: Targets) {
+        let mut present = self.present();
+        let Present { running, disabled } = &mut *present;
         for (name, old) in running.iter_mut() {
-            if !targets.contains_key(name) {
+            if !matches!(targets.get(name), Some(Some(_))) {
                 old.stop.cancel();
                 old.opened = None;
             }
         }
-        targets.retain(|name, new| {
-            let old = running.get(name).and_then(|old| old.opened.as_ref());
-            old.is_none_or(|old| !Arc::ptr_eq(old, new))
-        });
+        disabled.clear();
         for (name, opened) in targets {
-            let old = running.remove(&name);
-            running.insert(name, self.launch(opened, old));
+            let Some(opened) = opened else {
+                disabled.insert(name);
+                continue;
+            };
+            let old = running.get(&name).and_then(|old| old.opened.as_ref());
+            if old.is_none_or(|old| !Arc::ptr_eq(old, &opened)) {
+                let old = running.remove(&name);
+                running.insert(name, self.launch(opened, old));
+            }
         }
         self.changed.notify_one();
     }
@@ -226,9 +234,10 @@ impl Dispatchers {
     /// The status of every target, by name.
     #[must_use]
     pub fn statuses(&self) -> Vec<TargetStatus> {
-        let running = self.running();
-        let present = running.values().filter(|target| target.opened.is_some());
-        present.map(|target| target.board.read()).collect()
+        let present = self.present();
+        let running = present.running.values();
+        let running = running.filter(|target| target.opened.is_some());
+        running.map(|target| target.board.read()).collect()
     }
 
     /// Does what an operator asks, and says what was done. It is safe by then.
@@ -237,8 +246,11 @@ impl Dispatchers {
     /// When there is no such target or account, when the action makes no sense, or while the store is not ready.
     pub async fn act(&self, name: &str, action: Action) -> Result<String, ActError> {
         let commands = {
-            let running = self.running();
-            let target = running.get(name).filter(|target| target.opened.is_some());
+            let present = self.present();
+            let target = present
+                .running
+                .get(name)
+                .filter(|target| target.opened.is_some());
             let target = target.ok_or_else(|| ActError::UnknownTarget(name.to_owned()))?;
             target.commands.clone()
         };
@@ -300,7 +312,7 @@ impl Dispatchers {
     pub async fn stop(&self, grace: Duration) -> Vec<String> {
         self.stop.cancel();
         let deadline = Instant::now() + grace;
-        let running = std::mem::take(&mut *self.running());
+        let running = std::mem::take(&mut self.present().running);
         let mut unfinished = Vec::new();
         for (name, mut target) in running {
             if tokio::time::timeout_at(deadline, &mut target.task)
@@ -318,7 +330,7 @@ impl Dispatchers {
     /// Ends everything as a crash would.
     #[cfg(test)]
     async fn crash(self) {
-        let running = std::mem::take(&mut *self.running());
+        let running = std::mem::take(&mut self.present().running);
         self.pruner.abort();
         for target in running.into_values() {
             target.task.abort();
@@ -326,8 +338,8 @@ impl Dispatchers {
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn present(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -395,8 +407,8 @@ async fn wait_for_store(
 
 /// Marks and forgets removed targets: after every reload, and every now and then.
 async fn prune(
-    register: Register,
-    running: Arc<Mutex<BTreeMap<String, Running>>>,
+    shared: Shared,
+    present: Arc<Mutex<Present>>,
     changed: Arc<Notify>,
     stop: CancellationToken,
 ) {
@@ -408,13 +420,20 @@ async fn prune(
             () = tokio::time::sleep(wait) => {}
         }
         let (present, leaving) = {
-            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-            running.retain(|_, one| one.opened.is_some() || !one.task.is_finished());
-            let present: BTreeSet<String> = running.keys().cloned().collect();
-            (present, running.values().any(|one| one.opened.is_none()))
+            let mut present = present.lock().unwrap_or_else(PoisonError::into_inner);
+            let Present { running, disabled } = &mut *present;
+            running.retain(|name, one| {
+                let stays = one.opened.is_some() || !one.task.is_finished();
+                if !stays {
+                    shared.metrics.forget_target(name);
+                }
+                stays
+            });
+            let names: BTreeSet<_> = running.keys().chain(disabled.iter()).cloned().collect();
+            (names, running.values().any(|one| one.opened.is_none()))
         };
         // A target that is still coming to its end writes its own state: it is marked next time.
-        wait = match register.prune(&present).await {
+        wait = match shared.register.prune(&present).await {
             Ok(()) if !leaving => PRUNE_INTERVAL,
             _ => STORE_INTERVAL,
         };

@@ -20,10 +20,10 @@
 //! 2. The journal is the truth; snapshot and journal give the index back, with every revision. The index (sled) is
 //!    never trusted further than it was checked.
 //! 3. One thread writes the index, in atomic batches; what it reads from the journal is synced.
-//! 4. A due mark says *that* a target must hear of an account, never *what*: bursts coalesce, the newest wins.
+//! 4. A change entry says *that* targets must hear of an account, never *what*: bursts coalesce, the newest wins.
 //! 5. There is one change entry per account, whatever the number of targets; a dead target costs nothing.
 //! 6. At most one delivery per (target, account) is in flight; a failure changes the state of that pair only.
-//! 7. A target's loop writes that target's state; nothing else does.
+//! 7. A target's loop writes that target's state; before it begins and after it ended, `dispatch::enroll` does.
 //! 8. Memory holds requests that are not answered, pages of work and deliveries in flight; the rest is on disk.
 //! 9. Outputs know documents and outcomes: not the store, the clock, the log or each other.
 //! 10. Nothing outside [`store`] sees a key, and nothing outside `store/sled.rs` sees sled.

@@ -246,6 +246,24 @@ impl Metrics {
             .inc();
     }
 
+    /// Shows no more what a target that is gone last said of itself.
+    pub fn forget_target(&self, target: &str) {
+        let label = TargetLabel {
+            target: target.to_owned(),
+        };
+        for family in [
+            &self.due,
+            &self.parked,
+            &self.inflight,
+            &self.breaker_open,
+            &self.backfill_remaining,
+        ] {
+            family.remove(&label);
+        }
+        self.sync_lag_seconds.remove(&label);
+        self.last_success_timestamp_seconds.remove(&label);
+    }
+
     /// The Prometheus text.
     #[must_use]
     pub fn render(&self) -> String {

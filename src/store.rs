@@ -200,7 +200,8 @@ impl Store {
         self.0.phase.subscribe()
     }
 
-    /// The sequence number of the newest change that was applied; a wake-up for dispatchers.
+    /// A sequence number up to which every change is applied, that of the newest one or higher; a wake-up for
+    /// dispatchers.
     #[must_use]
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()

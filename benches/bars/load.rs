@@ -170,7 +170,6 @@ impl Request {
 }
 
 /// Digits, right-aligned.
-#[expect(clippy::cast_possible_truncation, reason = "a digit fits")]
 fn put(digits: &mut [u8], mut number: u64) {
     for digit in digits.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;

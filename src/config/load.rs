@@ -1,7 +1,7 @@
 //! From files to a checked [`Config`] and open targets, or to everything that is wrong with them.
 //!
-//! The files are parsed and put together into one tree ([`merge`](super::merge)); its tables are read into structs
-//! that mirror them ([`raw`], [`read`](super::read)), and what those hold is checked against each other and against
+//! The files are parsed and put together into one tree ([`merge`]); its tables are read into structs
+//! that mirror them ([`raw`], [`read`]), and what those hold is checked against each other and against
 //! the machine here. Nothing is changed by loading, and no network is touched.
 
 use std::{

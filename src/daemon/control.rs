@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Running, shared};
+use super::{Running, configured};
 use crate::{
     accept::tls,
     admin::{self, view::ReloadReport},
@@ -53,7 +53,7 @@ impl Running {
         }
         self.ingest.reload(&config);
         // Every loop begins anew: its settings may be the same and its secrets not.
-        self.dispatchers.reload(shared(targets));
+        self.dispatchers.reload(configured(&config, targets));
         self.config.store(Arc::new(config));
         Ok(report)
     }

@@ -6,7 +6,10 @@ use super::{ActError, Reply, due::Cause, hand::Claims, settle, target::Loop};
 use crate::{
     clock,
     event::AccountId,
-    store::{StoreError, records::Next},
+    store::{
+        StoreError,
+        records::{DeliveryState, Next},
+    },
 };
 
 /// Deliveries read in one step of a sweep.
@@ -77,9 +80,11 @@ impl Loop {
                     let waiting = self.tally.waiting();
                     self.tries(&format!("{waiting} waiting and {parked}"))
                 };
+                // One that is under way is not cut short: what it has not reached is met again.
+                let under_way = self.sweep.take();
                 self.sweep = Some(Sweep {
                     after: None,
-                    only_parked,
+                    only_parked: only_parked && under_way.is_none_or(|sweep| sweep.only_parked),
                 });
                 self.judge.breaker.probe_now(Instant::now());
                 text
@@ -97,22 +102,23 @@ impl Loop {
     }
 
     fn retry(&mut self, ids: &[AccountId]) -> Result<Result<String, ActError>, StoreError> {
-        let name = &self.target.name;
-        let mut troubled = Vec::new();
+        let mut count = 0;
         for id in ids {
             let state = self.ledger.delivery(self.state.id, id)?.unwrap_or_default();
             if state.trouble.is_some() {
-                troubled.push(id.clone());
+                count += 1;
+                self.lift(id.clone(), state);
+                // As soon as that is written, before others whose time has come.
+                self.work.force([id.clone()]);
             }
         }
-        if troubled.is_empty() {
+        if count == 0 {
+            let name = &self.target.name;
             let text =
                 format!("nothing to retry: the account neither waits nor is parked at {name}");
             return Ok(Err(ActError::Refused(text)));
         }
-        let count = u64::try_from(troubled.len()).unwrap_or(u64::MAX);
         let text = self.tries(&accounts(count, "account"));
-        self.work.force(troubled);
         self.judge.breaker.probe_now(Instant::now());
         Ok(Ok(text))
     }
@@ -148,19 +154,21 @@ impl Loop {
                 Some(Next::Retry { .. }) => !sweep.only_parked,
                 None => false,
             };
-            if meant
-                && self
-                    .work
-                    .hand
-                    .take(&id, Cause::Forced, Claims::default())
-                    .is_ok()
-            {
-                let after = settle::lifted(&before, clock::now());
-                self.settled(id, before, after, false);
+            if meant {
+                self.lift(id, before);
             }
         }
         self.sweep = (!last).then_some(sweep);
         Ok(())
+    }
+
+    /// Makes a delivery due that is parked or waits; one in hand is looked at again instead.
+    fn lift(&mut self, id: AccountId, before: DeliveryState) {
+        let taken = self.work.hand.take(&id, Cause::Forced, Claims::default());
+        if taken.is_ok() {
+            let after = settle::lifted(&before, clock::now());
+            self.settled(id, before, after, false);
+        }
     }
 }
 

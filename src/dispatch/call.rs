@@ -1,4 +1,7 @@
 //! One call of a target: time limit, panics, and answers that do not fit the batch.
+//!
+//! A call that is cut off is over for us, but what was sent may still take effect at the target, after a newer
+//! revision even. Nothing here can prevent that; the revision in the document lets a target notice.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 

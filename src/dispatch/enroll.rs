@@ -64,7 +64,7 @@ impl Register {
                 tracing::info!(
                     target = name,
                     accounts,
-                    "backfill began: the target is new or changed"
+                    "backfill began: the target is new, changed or was forgotten"
                 );
             }
             self.write(vec![Write::Target {
@@ -81,12 +81,11 @@ impl Register {
         let _lock = self.lock.lock().await;
         let ledger = Arc::clone(&self.ledger);
         let known = blocking(move || ledger.targets()).await?;
-        let now = clock::now();
         let gone = known
             .into_iter()
             .filter(|(name, _)| !present.contains(name));
         let writes: Vec<_> = gone
-            .filter_map(|(name, state)| removed(name, state, now))
+            .filter_map(|(name, state)| removed(name, state))
             .collect();
         if writes.is_empty() {
             return Ok(());
@@ -122,8 +121,9 @@ fn returning(
     mut state: TargetState,
     identity: &str,
 ) -> Result<TargetState, StoreError> {
-    state.removed_at = None;
-    if state.identity != identity {
+    // What was removed so long ago is being forgotten: some of its deliveries may be gone already.
+    let forgotten = state.removed_at.take().is_some_and(is_long_ago);
+    if forgotten || state.identity != identity {
         identity.clone_into(&mut state.identity);
         state.epoch += 1;
         // `live` stays: what changed after it and is not delivered yet, a destroy say, must not be skipped.
@@ -143,15 +143,19 @@ fn backfill(ledger: &dyn Ledger, end: u64) -> Result<Option<Backfill>, StoreErro
     Ok((total > 0).then_some(backfill))
 }
 
+fn is_long_ago(removed_at: Millis) -> bool {
+    removed_at + millis(KEEP) <= clock::now()
+}
+
 /// What to write about a target that is not configured.
-fn removed(name: String, mut state: TargetState, now: Millis) -> Option<Write> {
+fn removed(name: String, mut state: TargetState) -> Option<Write> {
     match state.removed_at {
         None => {
             tracing::info!(target = name, "removed: its state is kept for a week");
-            state.removed_at = Some(now);
+            state.removed_at = Some(clock::now());
             Some(Write::Target { name, state })
         }
-        Some(at) if at + millis(KEEP) <= now => {
+        Some(at) if is_long_ago(at) => {
             tracing::info!(target = name, "forgotten: it was removed a week ago");
             Some(Write::Forget { name })
         }

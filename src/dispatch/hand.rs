@@ -49,8 +49,11 @@ pub(super) struct Hand {
 }
 
 impl Hand {
-    /// Takes an account in hand. `None` when it is already; then it will be looked at again, and the claims that
-    /// the new ones replace are returned to be finished.
+    /// Takes an account in hand.
+    ///
+    /// # Errors
+    /// When it is already: then it will be looked at again, and the claims that the new ones replace are to be
+    /// finished.
     pub(super) fn take(
         &mut self,
         id: &AccountId,

@@ -81,9 +81,7 @@ impl Loop {
     }
 
     fn word(&self) -> &'static str {
-        if !self.target.options.enabled {
-            "disabled"
-        } else if self.state.paused {
+        if self.state.paused {
             "paused"
         } else if self.state.held.is_some() {
             "held"

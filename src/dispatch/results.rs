@@ -23,10 +23,7 @@ use crate::{
 impl Loop {
     /// A call ended.
     pub(super) fn finish(&mut self, done: Result<(Call, Fate), JoinError>) {
-        // Panics are caught inside the call, and a loop does not abort its calls.
-        let Ok((call, fate)) = done else {
-            return;
-        };
+        let (call, fate) = done.expect("a call catches panics, and a loop at work aborts none");
         let now = Instant::now();
         self.inflight -= call.attempts.len();
         self.calls_again -= usize::from(call.again);

@@ -44,7 +44,8 @@ pub(super) fn settle(
         let next = if given_up {
             Next::Parked
         } else {
-            let at = now + millis(backoff::delay(retry, attempts, after, draw));
+            let delay = millis(backoff::delay(retry, attempts, after, draw));
+            let at = now.saturating_add(delay);
             Next::Retry { at, fault }
         };
         (since, attempts, next)

@@ -1,6 +1,7 @@
 //! Dispatch against targets that misbehave and a store that fails, in paused time.
 //!
-//! [`delivery`], [`isolation`], [`recovery`] and [`operators`] show one promise at a time, [`chaos`] throws everything at it and checks that the promises hold.
+//! [`delivery`], [`isolation`], [`recovery`] and [`operators`] show one promise at a time, [`chaos`] throws everything
+//! at it and checks that the promises hold.
 
 mod chaos;
 mod delivery;
@@ -10,12 +11,12 @@ mod operators;
 mod receiver;
 mod recovery;
 
-use std::{collections::BTreeMap, num::NonZeroU32, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{Action, Dispatchers};
+use super::{Action, Dispatchers, Targets};
 use crate::{
     clock,
     config::{Breaker, Mode, OnDestroy, Rate, Retry, TargetOptions},
@@ -74,6 +75,7 @@ struct World {
     receiver: Receiver,
     options: TargetOptions,
     identity: String,
+    metrics: Metrics,
     seq: u64,
     time: u64,
     dispatchers: Option<Dispatchers>,
@@ -86,6 +88,7 @@ impl World {
             receiver: Receiver::default(),
             options,
             identity: "first".into(),
+            metrics: Metrics::new(),
             seq: 0,
             time: clock::now(),
             dispatchers: None,
@@ -103,14 +106,14 @@ impl World {
         })
     }
 
-    fn targets(&self) -> BTreeMap<String, Arc<OpenedTarget>> {
-        BTreeMap::from([("crm".to_owned(), self.opened())])
+    fn targets(&self) -> Targets {
+        Targets::from([("crm".to_owned(), Some(self.opened()))])
     }
 
     fn start(&mut self) {
         assert!(self.dispatchers.is_none(), "it was not stopped");
         let ledger = Arc::clone(&self.ledger);
-        let dispatchers = Dispatchers::over(ledger, self.targets(), Metrics::new());
+        let dispatchers = Dispatchers::over(ledger, self.targets(), self.metrics.clone());
         self.dispatchers = Some(dispatchers);
     }
 

@@ -4,8 +4,9 @@
 //! was not written is delivered again. It waits for whatever comes first of a change, a result, a finished
 //! write, a command and the next time at which something is due; it never polls.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use profilesync_target::Delivery;
 use tokio::{
     sync::{mpsc, watch},
@@ -51,8 +52,8 @@ const BACKLOG: usize = 4096;
 pub(super) enum End {
     /// It was told to stop, and has written everything.
     Stopped,
-    /// The store failed it. What it knew may be wrong, and must be read again.
-    StoreLost,
+    /// The store failed it, or it panicked. What it knew may be wrong, and must be read again.
+    Lost,
 }
 
 /// The loop of one target, and all it knows.
@@ -132,18 +133,27 @@ impl Loop {
     }
 
     /// Runs until told to stop, or until the store fails or its phase changes: an index that was rebuilt may lack
-    /// what was written last. Either way no call is under way afterwards.
+    /// what was written last. However it ends, no call is under way afterwards.
     pub(super) async fn run(
         &mut self,
         stop: &CancellationToken,
         commands: &mut mpsc::Receiver<Command>,
         phase: &mut watch::Receiver<Phase>,
     ) -> End {
-        let end = match self.serve(stop, commands, phase).await {
-            Ok(()) => End::Stopped,
-            Err(error) => {
+        let served = AssertUnwindSafe(self.serve(stop, commands, phase)).catch_unwind();
+        let end = match served.await {
+            Ok(Ok(())) => End::Stopped,
+            Ok(Err(error)) => {
                 tracing::warn!(target = self.target.name, %error, "the store is lost; waiting for it");
-                End::StoreLost
+                End::Lost
+            }
+            // Its message is in the log. Nobody would miss the loop but those who wait for its deliveries.
+            Err(_) => {
+                tracing::error!(
+                    target = self.target.name,
+                    "the dispatcher panicked; it begins anew"
+                );
+                End::Lost
             }
         };
         // The next loop must not call for an account while a call of this one is under way.
@@ -172,10 +182,12 @@ impl Loop {
             if stopping && self.calls.is_empty() && self.books.is_clean() {
                 return Ok(());
             }
-            let wake = earliest([wake, self.next_event(), self.publish(now)?]);
+            let wake = earliest([wake, self.next_event(stopping), self.publish(now)?]);
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => {}
+                // Early: what is known of one index must not be written to the next.
+                Ok(()) = phase.changed() => return Err(StoreError("it was closed".into())),
                 Some(done) = self.calls.join_next() => {
                     self.finish(done);
                     while let Some(done) = self.calls.try_join_next() {
@@ -187,7 +199,6 @@ impl Loop {
                     None => return Err(StoreError("a write was lost".into())),
                 },
                 Some((action, reply)) = commands.recv() => self.act(action, reply)?,
-                Ok(()) = phase.changed() => return Err(StoreError("it was closed".into())),
                 Ok(()) = changed.changed() => self.work.live.wake(),
                 () = sleep_until(wake) => {}
             }
@@ -195,13 +206,14 @@ impl Loop {
     }
 
     /// When something is due that no event tells of.
-    fn next_event(&self) -> Option<Instant> {
+    fn next_event(&self, stopping: bool) -> Option<Instant> {
         let now = clock::now();
         let retry = self.work.next_retry().filter(|&at| at > now);
         let retry = retry.map(|at| Instant::now() + Duration::from_millis(at - now));
         let idle = !self.books.is_writing();
         let page = self.tally.page_at().filter(|_| idle);
-        let sweep = self.sweep.as_ref().filter(|_| idle).map(|_| Instant::now());
+        let sweeps = idle && !stopping && self.sweep.is_some();
+        let sweep = sweeps.then(Instant::now);
         let cooled = self.work.hand.cooled_at();
         earliest([retry, page, sweep, cooled, self.books.save_at()])
     }
@@ -263,8 +275,8 @@ impl Loop {
     }
 
     fn may_call(&self) -> bool {
-        let allowed = self.target.options.enabled && !self.state.paused;
-        allowed && self.state.held.is_none() && self.calls.len() < self.concurrency()
+        let allowed = !self.state.paused && self.state.held.is_none();
+        allowed && self.calls.len() < self.concurrency()
     }
 
     fn concurrency(&self) -> usize {
@@ -282,13 +294,15 @@ impl Loop {
         let limit = if gate == Gate::Open { self.batch() } else { 1 };
         let mut batch = Vec::new();
         if gate != Gate::Others {
+            let mut rest = Vec::new();
             for candidate in self.work.part(limit).unwrap_or_default() {
                 if batch.is_empty() || self.pace.ready(now).is_ok() {
                     batch.extend(self.look(candidate, gate, now)?);
                 } else {
-                    self.work.rejoin(candidate);
+                    rest.push(candidate.id);
                 }
             }
+            self.work.rejoin(rest);
             if !batch.is_empty() {
                 return Ok((batch, false));
             }

@@ -2,7 +2,7 @@
 //!
 //! First attempts and repeated ones are two lanes, so that neither starves the other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{
     due::Cause,
@@ -60,7 +60,7 @@ pub(super) struct Work {
     pub(super) fill: Option<Feed>,
     /// Entries of the backfill that were finished and not yet collected by [`Work::save`].
     filled: u64,
-    forced: VecDeque<AccountId>,
+    forced: BTreeSet<AccountId>,
     retries: VecDeque<AccountId>,
     /// When the next retry that is not in `retries` is due, as far as is known.
     retry_at: Option<Millis>,
@@ -80,7 +80,7 @@ impl Work {
                 .as_ref()
                 .map(|fill| Feed::new(fill.next, fill.end)),
             filled: 0,
-            forced: VecDeque::new(),
+            forced: BTreeSet::new(),
             retries: VecDeque::new(),
             retry_at: Some(0),
         }
@@ -131,7 +131,8 @@ impl Work {
         now: Millis,
         skip: impl Fn(&AccountId) -> bool,
     ) -> Result<Option<Candidate>, StoreError> {
-        while let Some(id) = pop_unless(&mut self.forced, &skip) {
+        while let Some(id) = self.forced.iter().find(|id| !skip(id)).cloned() {
+            self.forced.remove(&id);
             if self
                 .hand
                 .take(&id, Cause::Forced, Claims::default())
@@ -143,7 +144,9 @@ impl Work {
         if self.retry_at.is_some_and(|at| at <= now) && self.retries.iter().all(&skip) {
             self.load_retries(ledger, now)?;
         }
-        while let Some(id) = pop_unless(&mut self.retries, &skip) {
+        while let Some(at) = self.retries.iter().position(|id| !skip(id))
+            && let Some(id) = self.retries.remove(at)
+        {
             if !self.hand.holds(&id) {
                 // Free, so taking it cannot fail.
                 let _ = self.hand.take(&id, Cause::Retry, Claims::default());
@@ -184,16 +187,18 @@ impl Work {
         Some(candidates.collect())
     }
 
-    /// An account of a part for which there was no room in the call.
-    pub(super) fn rejoin(&mut self, candidate: Candidate) {
-        self.parts.push(vec![candidate.id]);
+    /// Accounts of a part for which there was no room in the call.
+    pub(super) fn rejoin(&mut self, ids: Vec<AccountId>) {
+        if !ids.is_empty() {
+            self.parts.push(ids);
+        }
     }
 
     /// Cuts a failed batch in half, to be called next.
     pub(super) fn split(&mut self, mut ids: Vec<AccountId>) {
         let second = ids.split_off(ids.len() / 2);
-        self.parts.push(second);
-        self.parts.push(ids);
+        self.rejoin(second);
+        self.rejoin(ids);
     }
 
     /// The account is to be looked at again at once.
@@ -284,17 +289,33 @@ impl Work {
     }
 }
 
-/// The first id that is not to be skipped; the others keep their places.
-fn pop_unless(
-    ids: &mut VecDeque<AccountId>,
-    skip: impl Fn(&AccountId) -> bool,
-) -> Option<AccountId> {
-    let at = ids.iter().position(|id| !skip(id))?;
-    ids.remove(at)
-}
-
 /// What [`Work::save`] found.
 pub(super) struct Saved {
     pub(super) moved: bool,
     pub(super) backfilled: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn an_account_is_forced_once_however_often_it_is_asked_for() {
+        let store = Store::in_memory();
+        let mut work = Work::new(&TargetState::default());
+        let ids = ["a", "b"].map(|account| AccountId {
+            app: 1,
+            account: account.into(),
+        });
+        for _ in 0..3 {
+            work.force(ids.clone());
+        }
+        for id in ids {
+            let candidate = work.again(&store, 0, |_| false).unwrap().unwrap();
+            assert_eq!((&candidate.id, candidate.cause), (&id, Cause::Forced));
+            work.leave(&id);
+        }
+        assert!(work.again(&store, 0, |_| false).unwrap().is_none());
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     num::NonZeroU32,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -138,7 +139,7 @@ struct Worker {
 
 impl Worker {
     fn run(&mut self) {
-        while let Err(error) = self.session() {
+        while let Err(error) = self.guarded_session() {
             self.store.0.index.store(None);
             tracing::error!(%error, "the store failed; it is opened anew");
             self.store
@@ -156,6 +157,14 @@ impl Worker {
             // Whoever waits for these is told by the loss of the sender.
             while self.requests.try_recv().is_ok() {}
         }
+    }
+
+    /// A panic ends the session like any failure: whoever waits for the store would wait for ever otherwise.
+    fn guarded_session(&mut self) -> Result<(), IndexError> {
+        catch_unwind(AssertUnwindSafe(|| self.session())).unwrap_or_else(|_| {
+            let reason = "the applier panicked; its message is in the log";
+            Err(IndexError(reason.into()))
+        })
     }
 
     /// Opens the index and follows the journal until told to stop.
@@ -189,7 +198,8 @@ impl Worker {
             reader,
         };
         self.store.0.index.store(Some(Arc::clone(&session.index)));
-        self.tell_applied(&session.meta, None);
+        // Which change was the newest is not known, but that none is beyond this.
+        self.tell_applied(&session.meta, Some(session.meta.applied));
         self.replay(&mut session)?;
         self.follow(&mut session)?;
         self.close(session)
@@ -250,7 +260,8 @@ impl Worker {
         } = self;
         self.carried = runtime.block_on(async {
             tokio::select! {
-                _ = synced.changed() => None,
+                // Nothing comes from a journal that has ended, and that is no reason to look at once.
+                Ok(()) = synced.changed() => None,
                 request = requests.recv() => request,
                 () = stop.cancelled() => None,
                 () = tokio::time::sleep(HOUSEKEEPING) => None,
@@ -344,6 +355,7 @@ impl Worker {
             self.forgetting.round(&**index, &mut changes)?;
         }
         if changes.len() > 0 {
+            self.wait_for_space();
             session.commit(changes, &self.options)?;
         }
         self.snapshots

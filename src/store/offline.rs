@@ -279,6 +279,8 @@ pub fn restore(root: &Path, from: &Path, discard_journal: bool) -> Result<PathBu
     for name in ["snapshots", "journal"] {
         fs::create_dir_all(root.join(name)).map_err(io_error(root))?;
     }
+    // Taken under load, a backup knows changes beyond its own number, which the journal must not number anew.
+    dir.distrust();
     let mut backup = fs::File::open(from).map_err(io_error(from))?;
     let snapshot = dir.snapshot(applied);
     durable::replace(&snapshot, |file| io::copy(&mut backup, file)).map_err(io_error(&snapshot))?;

@@ -214,6 +214,11 @@ impl StateDir {
         self.note_run(boot_id().as_deref(), "clean");
     }
 
+    /// Notes that the index is not what the last run left: the next one trusts nothing, and leaves out numbers.
+    pub(crate) fn distrust(&self) {
+        self.note_run(None, "replaced");
+    }
+
     fn run_note(&self) -> PathBuf {
         self.root.join("boot")
     }

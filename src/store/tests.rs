@@ -1,5 +1,6 @@
 //! The store against a map, through batches and snapshots taken under load.
 
+mod running;
 mod sled;
 
 use std::{

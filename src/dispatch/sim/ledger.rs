@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,6 +30,7 @@ pub(super) struct Flaky {
     /// The longest a write takes.
     latency: Mutex<Duration>,
     inner: Arc<Mutex<Inner>>,
+    panics: AtomicBool,
 }
 
 #[derive(Default)]
@@ -45,6 +49,7 @@ impl Flaky {
             phase: watch::Sender::new(Phase::Ready),
             latency: Mutex::default(),
             inner: Arc::default(),
+            panics: AtomicBool::new(false),
         }
     }
 
@@ -54,6 +59,11 @@ impl Flaky {
 
     pub(super) fn set_latency(&self, latency: Duration) {
         *self.latency.lock().unwrap() = latency;
+    }
+
+    /// The next read of an account panics.
+    pub(super) fn panic(&self) {
+        self.panics.store(true, Ordering::Relaxed);
     }
 
     /// How many times something was written.
@@ -122,6 +132,8 @@ impl Ledger for Flaky {
     }
 
     fn account(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
+        let panics = self.panics.swap(false, Ordering::Relaxed);
+        assert!(!panics, "as asked for by the test");
         self.read(|store| store.account(id))
     }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{Guard, Mode},
-    dispatch::{ActError, Action, ledger::Ledger as _},
+    dispatch::{ActError, Action, Targets, ledger::Ledger as _},
     event::Kind,
 };
 
@@ -228,11 +228,13 @@ async fn a_removed_target_is_kept_for_a_week() {
     world.dispatchers().reload(Default::default());
     sleep(Duration::from_hours(7 * 24 + 2)).await;
     assert_eq!(removed_at(&world.ledger), None);
+    let metrics = world.metrics.render();
+    assert!(!metrics.contains("profilesync_due{"), "{metrics}");
     world.receiver.check();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_waits_for_the_calls_under_way() {
+async fn a_reload_waits_for_calls_and_a_disabled_target_keeps_its_state() {
     let mut world = caught_up(1).await;
     let same = world.targets();
     world.dispatchers().reload(same.clone());
@@ -243,19 +245,17 @@ async fn a_reload_waits_for_the_calls_under_way() {
     world.change("0");
     sleep(Duration::from_secs(1)).await;
     world.dispatchers().reload(same);
-    world.options.enabled = false;
-    world.dispatchers().reload(world.targets());
+    let disabled = Targets::from([("crm".to_owned(), None)]);
+    world.dispatchers().reload(disabled);
     world.change("0");
-    sleep(MINUTE).await;
+    sleep(Duration::from_hours(8 * 24)).await;
     assert_eq!(world.receiver.holds("0"), Some(2));
-    assert_eq!(
-        (world.status().state.as_str(), world.due()),
-        ("disabled", 1)
-    );
-    world.options.enabled = true;
+    assert!(world.dispatchers().statuses().is_empty());
+    world.receiver.behave(|_| Reaction::ok());
     world.dispatchers().reload(world.targets());
     world.settle(MINUTE).await;
     assert_eq!(world.receiver.holds("0"), Some(3));
+    assert_eq!(world.receiver.total(), 3);
     world.receiver.check();
 }
 
@@ -277,4 +277,76 @@ async fn a_backfill_includes_what_was_under_way_when_it_began() {
     assert_eq!(epoch, 3);
     assert!((0..3).all(|n| world.delivery(&id(n)).epoch == epoch));
     world.receiver.check();
+}
+
+fn retry_all(all_parked: bool) -> Action {
+    Action::Retry {
+        app: None,
+        account: None,
+        all_parked,
+    }
+}
+
+/// A world whose target has refused `parked` accounts, and is to be asked again for `waiting` others in an hour.
+async fn troubled(parked: u64, waiting: u64) -> World {
+    let mut world = caught_up(0).await;
+    world.receiver.behave(|documents| {
+        if documents[0].account.starts_with("bad") {
+            return Reaction::rejected();
+        }
+        let (reason, after) = ("no".into(), Some(MINUTE * 50));
+        Outcome::Retry { reason, after }.into()
+    });
+    (0..parked).for_each(|n| world.change(format!("bad {n}")));
+    (0..waiting).for_each(|n| world.change(format!("waits {n}")));
+    let status = || world.status();
+    until(MINUTE, || {
+        status().parked == parked && status().due == waiting
+    })
+    .await;
+    // Until they have cooled.
+    sleep(MINUTE).await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_was_asked_for_outlives_a_restart() {
+    let mut world = troubled(1, 0).await;
+    world.act(Action::Pause).await;
+    world
+        .act(Action::Retry {
+            app: None,
+            account: Some("bad 0".into()),
+            all_parked: false,
+        })
+        .await;
+    world.stop().await;
+    world.receiver.behave(|_| Reaction::ok());
+    world.start();
+    until(MINUTE, || world.status().state == "paused").await;
+    world.act(Action::Resume).await;
+    until(MINUTE, || world.receiver.holds("bad 0").is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_all_does_not_end_another() {
+    let world = troubled(400, 3).await;
+    world.receiver.behave(|_| Reaction::ok());
+    tokio::join!(world.act(retry_all(false)), world.act(retry_all(true)));
+    world.settle(MINUTE).await;
+    assert_eq!(world.receiver.inner().held.len(), 403);
+}
+
+/// In paused time, a loop that does not rest hangs.
+#[tokio::test(start_paused = true)]
+async fn a_stop_amid_a_retry_of_all_rests_until_the_calls_end() {
+    let mut world = troubled(400, 0).await;
+    world.ledger.set_latency(millis(50));
+    world
+        .receiver
+        .behave(|_| Reaction::ok().after(Duration::from_secs(5)));
+    world.change("busy");
+    sleep(millis(1)).await;
+    world.act(retry_all(true)).await;
+    world.stop().await;
 }

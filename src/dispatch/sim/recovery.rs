@@ -5,7 +5,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::{MINUTE, World, caught_up, id, millis, options, receiver::Reaction, until};
-use crate::dispatch::{ActError, Action};
+use crate::{
+    clock,
+    dispatch::{ActError, Action, ledger::Ledger as _},
+    store::Write,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_revived_target_gets_each_due_account_once() {
@@ -139,5 +143,43 @@ async fn a_lost_write_is_made_good() {
     sleep(Duration::from_hours(2)).await;
     assert_eq!(world.delivery(&id(0)).delivered, 2);
     assert_eq!(world.receiver.count("0"), 3);
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_was_half_forgotten_gets_everything_anew() {
+    let mut world = caught_up(3).await;
+    world.receiver.behave(|_| Reaction::retry());
+    world.change("1");
+    until(MINUTE, || world.delivery(&id(1)).trouble.is_some()).await;
+    world.stop().await;
+    let mut state = world.ledger.targets().unwrap().remove("crm").unwrap();
+    let target = state.id;
+    state.removed_at = Some(clock::now());
+    sleep(Duration::from_hours(7 * 24)).await;
+    let name = "crm".to_owned();
+    drop(world.ledger.store().write(vec![
+        Write::Target { name, state },
+        Write::Delivery {
+            target,
+            id: id(1),
+            state: Default::default(),
+        },
+    ]));
+    world.receiver.behave(|_| Reaction::ok());
+    world.receiver.forget_told(Duration::ZERO);
+    world.start();
+    world.settle(MINUTE).await;
+    assert_eq!(world.receiver.holds("1"), Some(2));
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_panics_begins_anew() {
+    let mut world = caught_up(1).await;
+    world.ledger.panic();
+    world.change("0");
+    until(MINUTE, || world.receiver.holds("0") == Some(2)).await;
+    world.settle(MINUTE).await;
     world.receiver.check();
 }

@@ -8,7 +8,7 @@ use crate::{
     store::{
         codec::Meta,
         index::{Batch, Index},
-        keys,
+        keys, offline,
         open::{self, verify},
         sled::SledIndex,
         snapshot,
@@ -115,6 +115,23 @@ fn a_second_process_is_told_who_holds_the_directory() {
         error.contains(&format!("process {}", std::process::id())),
         "{error}"
     );
+}
+
+/// A backup that was taken under load knows changes with higher numbers than its own.
+#[test]
+fn after_a_restore_no_number_of_the_backup_is_given_out_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    let (dir, _) = state_with(&from, &some_records(20));
+    let backup = folder.path().join("backup");
+    {
+        let index = SledIndex::open(&dir.index(), CACHE).unwrap();
+        snapshot::write(&index, 10, &backup).unwrap();
+    }
+    offline::restore(&to, &backup, false).unwrap();
+    let dir = StateDir::hold(&to).unwrap();
+    assert_eq!(dir.journal_floor(), 10);
+    assert_eq!(dir.begin_run(), LastRun::Rebooted, "it leaves a gap then");
 }
 
 /// Every file of the index, damaged in some way: the index opens with all entries, or is set aside. Never is

@@ -1,0 +1,120 @@
+//! The applier at work, over a journal and an index on disk.
+
+use std::{
+    num::NonZeroU32,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{CHANGED, record};
+use crate::{
+    journal::{self, Journal},
+    metrics::Metrics,
+    store::{
+        Phase, Store,
+        applier::{Applier, Options},
+        state_dir::{LastRun, StateDir},
+    },
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Running {
+    journal: Journal,
+    store: Store,
+    applier: Applier,
+}
+
+impl Running {
+    fn start(root: &Path, app_name: Arc<dyn Fn(u64) -> String + Send + Sync>) -> Self {
+        let dir = StateDir::hold(root).unwrap();
+        let metrics = Metrics::new();
+        let (journal, _) = Journal::open(journal::Options {
+            dir: dir.journal(),
+            segment_bytes: journal::SEGMENT_BYTES,
+            reserve_bytes: 0,
+            floor: dir.journal_floor(),
+            gap: 0,
+            metrics: metrics.clone(),
+        })
+        .unwrap();
+        let options = Options {
+            cache_bytes: 16 << 20,
+            history: Duration::from_hours(24 * 36_500),
+            history_per_account: NonZeroU32::MAX,
+            journal_max: u64::MAX,
+            metrics,
+            app_name,
+        };
+        let (store, applier) = Applier::start(Arc::new(dir), LastRun::Clean, &journal, options);
+        Self {
+            journal,
+            store,
+            applier,
+        }
+    }
+
+    async fn change(&self, account: &str) -> u64 {
+        let entry = record(0, account, 1, CHANGED, "n").entry;
+        self.journal.append(entry).await.unwrap()
+    }
+
+    /// Waits until the store is ready and has applied so much.
+    async fn applied(&self, seq: u64) {
+        let wait = async {
+            while *self.store.phase().borrow() != Phase::Ready || self.store.applied() < seq {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    }
+
+    async fn stop(self) {
+        self.journal.stop().await;
+        self.applier.stop().await;
+    }
+}
+
+fn any_name() -> Arc<dyn Fn(u64) -> String + Send + Sync> {
+    Arc::new(|app| app.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_the_newest_change_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path(), any_name());
+    for account in ["@a", "@b"] {
+        let seq = running.change(account).await;
+        running.applied(seq).await;
+    }
+    let changes = running.store.changes(0, u64::MAX, 9).unwrap();
+    running.stop().await;
+    let running = Running::start(folder.path(), any_name());
+    running.applied(0).await;
+    assert_eq!(running.store.changes(0, u64::MAX, 9).unwrap(), changes);
+    let newest = *running.store.changed().borrow();
+    assert!(changes[1].seq <= newest, "{newest} {changes:?}");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_is_opened_anew_after_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let panics = AtomicBool::new(true);
+    let app_name = move |app: u64| {
+        assert!(
+            !panics.swap(false, Ordering::Relaxed),
+            "as asked for by the test"
+        );
+        app.to_string()
+    };
+    let running = Running::start(folder.path(), Arc::new(app_name));
+    let seq = running.change("@a").await;
+    running.applied(seq).await;
+    assert_eq!(running.store.accounts(None, "", 9).unwrap().len(), 1);
+    running.stop().await;
+}
