@@ -31,7 +31,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// A new folder and a running daemon; `tables` is what its configuration has beside the app.
+    /// A new folder and a daemon whose store is ready; `tables` is what its configuration has beside the app.
     pub(crate) fn start(name: &str, tables: &str) -> Self {
         let dir = folder(name);
         fs::remove_dir_all(&dir).ok();
@@ -57,7 +57,7 @@ impl Daemon {
             child: None,
         };
         daemon.spawn();
-        daemon.ready();
+        daemon.applied();
         daemon
     }
 
