@@ -132,7 +132,7 @@ impl Daemon {
         let pid = self.child.as_ref().expect("it runs").id();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let found = status.lines().find_map(|l| l.strip_prefix(line)).unwrap();
-        let kib: f64 = found.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let kib: f64 = found.split_whitespace().next().unwrap().parse().unwrap();
         kib / 1024.0
     }
 
