@@ -349,23 +349,33 @@ impl Drop for Dispatchers {
     }
 }
 
-/// Runs one target until it is told to stop: one loop after the other, should the store fail meanwhile.
+/// Runs one target until it is told to stop, and lets go of what it holds open.
 async fn run(
     shared: Shared,
     target: Arc<OpenedTarget>,
     predecessor: Option<AbortOnDropHandle<()>>,
-    (stop, mut commands, board): (CancellationToken, mpsc::Receiver<Command>, Board),
+    ears: (CancellationToken, mpsc::Receiver<Command>, Board),
 ) {
     if let Some(predecessor) = predecessor {
         // Its calls must have ended; how it ended does not matter.
         let _ = predecessor.await;
     }
+    run_loops(shared, &target, ears).await;
+    call::close(&target).await;
+}
+
+/// One loop after the other, should the store fail meanwhile.
+async fn run_loops(
+    shared: Shared,
+    target: &Arc<OpenedTarget>,
+    (stop, mut commands, board): (CancellationToken, mpsc::Receiver<Command>, Board),
+) {
     let mut phase = shared.ledger.phase();
     while wait_for_store(&stop, &mut commands, &mut phase).await {
         match shared.register.enroll(&target.name, &target.identity).await {
             Ok(state) => {
                 let mut target = Loop::new(
-                    Arc::clone(&target),
+                    Arc::clone(target),
                     Arc::clone(&shared.ledger),
                     state,
                     shared.metrics.clone(),

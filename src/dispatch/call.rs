@@ -60,6 +60,17 @@ pub(super) async fn make(
     (call, fate(answer, batch.len()))
 }
 
+/// Tells a target that nothing more will be delivered by it. Ends within its time limit.
+pub(super) async fn close(target: &OpenedTarget) {
+    let closed = AssertUnwindSafe(target.target.close()).catch_unwind();
+    if !matches!(
+        tokio::time::timeout(target.options.timeout, closed).await,
+        Ok(Ok(()))
+    ) {
+        tracing::warn!(target = target.name, "it did not close well");
+    }
+}
+
 fn fault(reason: String) -> Answer {
     Answer::Whole(Outcome::Fault {
         reason,

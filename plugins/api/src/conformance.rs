@@ -29,6 +29,17 @@ pub trait World: Send + Sync {
     /// Whether the target compares revisions, so that an older one cannot replace a newer one.
     fn compares_revisions(&self) -> bool;
 
+    /// What the outside shows of a document that it holds. Differs from the document where the outside has no way
+    /// to hold all of it, such as a NUL in a text.
+    fn shown(&self, document: &Document) -> Document {
+        document.clone()
+    }
+
+    /// Makes the outside refuse this account's data from now on, and only this. `false` when it cannot.
+    async fn refuse(&self, _sdk_app_id: u64, _account: &str) -> bool {
+        false
+    }
+
     /// Secrets of the target's settings, which no text of it may hold.
     fn secrets(&self) -> Vec<String> {
         Vec::new()
@@ -68,11 +79,13 @@ pub async fn check<W: World>(fresh: impl AsyncFn() -> W) {
     accounts_are_destroyed_and_revived(&fresh().await).await;
     hostile_accounts_stay_apart(&fresh().await).await;
     full_batches_are_taken(&fresh().await).await;
+    a_refused_account_takes_no_other_along(&fresh().await).await;
     dead_peers_are_faults(&fresh().await).await;
     slow_peers_are_cut_off(&fresh().await).await;
     dropped_deliveries_do_no_harm(&fresh().await).await;
     renders_hold_no_secret(&fresh().await).await;
     probes_change_nothing(&fresh().await).await;
+    what_is_read_back_is_what_was_delivered(&fresh().await).await;
 }
 
 async fn repeats_change_nothing<W: World>(world: &W) {
@@ -178,6 +191,54 @@ async fn full_batches_are_taken<W: World>(world: &W) {
     }
 }
 
+async fn a_refused_account_takes_no_other_along<W: World>(world: &W) {
+    if !world.refuse(1, "guilty").await {
+        return;
+    }
+    let count = world.target().limits().batch.clamp(1, MAX_BATCH);
+    let mut documents: Vec<_> = (1..count)
+        .map(|number| profile(1, &format!("innocent {number}"), 1))
+        .collect();
+    documents.insert(documents.len() / 2, profile(1, "guilty", 1));
+    let batch = documents.iter().cloned().map(Delivery::from).collect();
+    for (document, outcome) in documents.iter().zip(bisected(world, batch).await) {
+        if document.account == "guilty" {
+            assert!(
+                matches!(outcome, Outcome::Rejected { .. }),
+                "an account that is refused is to be parked: {outcome:?}"
+            );
+            has_no_secret(world, outcome.text());
+            assert_eq!(
+                world.held(1, "guilty").await,
+                None,
+                "a refused account is held"
+            );
+        } else {
+            assert!(
+                is_delivered(&outcome),
+                "a refused account took others along: {outcome:?}"
+            );
+            holds(world, document, "beside a refused account").await;
+        }
+    }
+}
+
+/// Delivers a batch, and the halves of what is refused as a whole, as the daemon does.
+async fn bisected<W: World>(world: &W, batch: Vec<Delivery>) -> Vec<Outcome> {
+    let mut outcomes = Vec::with_capacity(batch.len());
+    let mut parts = vec![batch];
+    while let Some(mut part) = parts.pop() {
+        match world.target().deliver(&part).await {
+            Answer::Whole(Outcome::Rejected { .. } | Outcome::Denied { .. }) if part.len() > 1 => {
+                let second = part.split_off(part.len() / 2);
+                parts.extend([second, part]);
+            }
+            answer => outcomes.extend(each(answer, part.len())),
+        }
+    }
+    outcomes
+}
+
 async fn dead_peers_are_faults<W: World>(world: &W) {
     if !world.turn(Peer::Dead).await {
         return;
@@ -275,6 +336,69 @@ async fn probes_change_nothing<W: World>(world: &W) {
     holds(world, &document, "after a probe").await;
 }
 
+async fn what_is_read_back_is_what_was_delivered<W: World>(world: &W) {
+    let Some(back) = world.target().read_back() else {
+        return;
+    };
+    let accounts = hostile_accounts();
+    let documents: Vec<_> = accounts
+        .iter()
+        .map(|(app, name)| profile(*app, name, 1))
+        .collect();
+    let held = back
+        .held(&documents)
+        .await
+        .expect("a well peer can be read");
+    assert_eq!(
+        held,
+        vec![None; documents.len()],
+        "an empty target holds accounts"
+    );
+    deliver(world, &documents.iter().collect::<Vec<_>>()).await;
+    in_sync(world, &documents).await;
+    let later: Vec<_> = accounts
+        .iter()
+        .enumerate()
+        .map(|(index, (app, name))| match index % 2 {
+            0 => destroyed(*app, name, 2),
+            _ => profile(*app, name, 2),
+        })
+        .collect();
+    let wanted = later.iter().map(|document| back.wanted(document));
+    let held = back.held(&later).await.expect("a well peer can be read");
+    for ((held, wanted), document) in held.iter().zip(wanted).zip(&later) {
+        assert_ne!(
+            *held, wanted,
+            "the change of {:?} does not show",
+            document.account
+        );
+    }
+    deliver(world, &later.iter().collect::<Vec<_>>()).await;
+    in_sync(world, &later).await;
+    if world.turn(Peer::Dead).await {
+        let error = back.held(&later).await.expect_err("a dead peer was read");
+        has_no_secret(world, &error);
+    }
+}
+
+async fn in_sync<W: World>(world: &W, documents: &[Document]) {
+    let back = world.target().read_back().expect("asked before");
+    let held = back.held(documents).await.expect("a well peer can be read");
+    assert_eq!(
+        held.len(),
+        documents.len(),
+        "there must be one state per document"
+    );
+    for (held, document) in held.into_iter().zip(documents) {
+        assert_eq!(
+            held,
+            back.wanted(document),
+            "{:?} is not read back as it was delivered",
+            document.account
+        );
+    }
+}
+
 /// Delivers in batches as the daemon does, and insists on success.
 async fn deliver<W: World>(world: &W, documents: &[&Document]) {
     for chunk in documents.chunks(world.target().limits().batch.max(1)) {
@@ -315,8 +439,8 @@ fn is_delivered(outcome: &Outcome) -> bool {
 async fn holds<W: World>(world: &W, document: &Document, when: &str) {
     let held = world.held(document.sdk_app_id, &document.account).await;
     assert_eq!(
-        held.as_ref(),
-        Some(document),
+        held,
+        Some(world.shown(document)),
         "{:?} is not held {when}",
         document.account
     );

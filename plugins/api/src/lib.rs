@@ -95,7 +95,34 @@ pub trait Target: Send + Sync + 'static {
     /// # Errors
     /// Why nothing can be rendered for this document, as a sentence for the operator.
     fn render(&self, document: &Document) -> Result<String, String>;
+
+    /// How the outside can be read back, for kinds that can.
+    fn read_back(&self) -> Option<&dyn ReadBack> {
+        None
+    }
+
+    /// Lets go of what the target holds open: connections, children. Called once, after the last delivery; the
+    /// daemon waits for it no longer than for a delivery.
+    async fn close(&self) {}
 }
+
+/// A target that can tell what it holds. Used by `profilesync plan`, and by whoever looks for drift.
+#[async_trait]
+pub trait ReadBack: Send + Sync {
+    /// What the outside holds of the accounts of these documents, in their order; `None` of those it does not hold.
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// Why it cannot be read, as a sentence for the operator.
+    async fn held(&self, documents: &[Document]) -> Result<Vec<Option<State>>, String>;
+
+    /// What [`ReadBack::held`] would say if this document were delivered; `None` when the account would be gone.
+    fn wanted(&self, document: &Document) -> Option<State>;
+}
+
+/// What a target holds of one account: its own names (columns, attributes) and their values. Holds what a delivery
+/// sets and nothing else, so that equal means in sync.
+pub type State = serde_json::Map<String, serde_json::Value>;
 
 /// How the daemon must pace a target, beyond what the operator configures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

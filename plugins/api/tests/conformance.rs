@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Mutex};
 
 use async_trait::async_trait;
 use profilesync_target::{
-    Answer, Delivery, Document, Outcome, Status, Target,
+    Answer, Delivery, Document, Outcome, ReadBack, State, Status, Target,
     conformance::{self, Peer, World},
 };
 
@@ -25,12 +25,17 @@ enum Defect {
     AnswersForOneOnly,
     StopsHalfWay,
     WritesWhenProbed,
+    BlamesTheBatch,
+    BlamesTheNextAccount,
+    ReadsBackStaleState,
+    ReadsBackDestroyed,
 }
 
 struct Memory {
     defect: Defect,
     peer: Mutex<Peer>,
     held: Mutex<BTreeMap<(u64, String), Document>>,
+    refused: Mutex<Option<(u64, String)>>,
 }
 
 impl Memory {
@@ -40,6 +45,17 @@ impl Memory {
             Defect::ForgetsTheApp => (0, account.to_owned()),
             _ => (sdk_app_id, account.to_owned()),
         }
+    }
+
+    fn take(&self, Delivery { document }: &Delivery) -> Outcome {
+        let account = (document.sdk_app_id, document.account.clone());
+        if self.refused.lock().unwrap().as_ref() == Some(&account) {
+            let reason = "it is on the list".to_owned();
+            return Outcome::Rejected { reason };
+        }
+        self.put(document);
+        let answer = "kept".to_owned();
+        Outcome::Delivered { answer }
     }
 
     fn put(&self, document: &Document) {
@@ -85,16 +101,21 @@ impl Target for Memory {
             self.held.lock().unwrap().clear();
         }
         tokio::task::yield_now().await;
-        for delivery in batch {
-            self.put(&delivery.document);
-        }
-        let delivered = Outcome::Delivered {
-            answer: "kept".into(),
-        };
+        let mut outcomes: Vec<_> = batch.iter().map(|delivery| self.take(delivery)).collect();
+        let refused = outcomes
+            .iter()
+            .any(|outcome| matches!(outcome, Outcome::Rejected { .. }));
         match self.defect {
-            Defect::AnswersForOneOnly => Answer::Each(vec![delivered]),
-            _ => Answer::Each(vec![delivered; batch.len()]),
+            Defect::AnswersForOneOnly => outcomes.truncate(1),
+            Defect::BlamesTheNextAccount => outcomes.rotate_right(1),
+            Defect::BlamesTheBatch if refused => {
+                outcomes.fill(Outcome::Rejected {
+                    reason: "one of these".into(),
+                });
+            }
+            _ => (),
         }
+        Answer::Each(outcomes)
     }
 
     async fn probe(&self) -> Result<(), String> {
@@ -107,6 +128,10 @@ impl Target for Memory {
         }
     }
 
+    fn read_back(&self) -> Option<&dyn ReadBack> {
+        Some(self)
+    }
+
     fn render(&self, document: &Document) -> Result<String, String> {
         let secret = if self.defect == Defect::ShowsItsSecret {
             "hunter2"
@@ -114,6 +139,38 @@ impl Target for Memory {
             "***"
         };
         Ok(format!("{secret} {document:?}"))
+    }
+}
+
+#[async_trait]
+impl ReadBack for Memory {
+    async fn held(&self, documents: &[Document]) -> Result<Vec<Option<State>>, String> {
+        self.probe().await?;
+        let held = self.held.lock().unwrap();
+        let state = |document: &Document| {
+            let key = self.key(document.sdk_app_id, &document.account);
+            match self.defect {
+                Defect::ReadsBackStaleState => held.get(&key).map(|_| State::new()),
+                _ => held.get(&key).map(state_of),
+            }
+        };
+        Ok(documents.iter().map(state).collect())
+    }
+
+    fn wanted(&self, document: &Document) -> Option<State> {
+        match (document.status, self.defect) {
+            (Status::Destroyed, Defect::ReadsBackDestroyed) => Some(state_of(document)),
+            (Status::Destroyed, _) => None,
+            (_, Defect::ReadsBackStaleState) => Some(State::new()),
+            _ => Some(state_of(document)),
+        }
+    }
+}
+
+fn state_of(document: &Document) -> State {
+    match serde_json::to_value(document).unwrap() {
+        serde_json::Value::Object(members) => members,
+        other => panic!("a document is an object, not {other}"),
     }
 }
 
@@ -139,6 +196,11 @@ impl World for Memory {
         vec!["hunter2".into()]
     }
 
+    async fn refuse(&self, sdk_app_id: u64, account: &str) -> bool {
+        *self.refused.lock().unwrap() = Some((sdk_app_id, account.to_owned()));
+        true
+    }
+
     async fn turn(&self, peer: Peer) -> bool {
         *self.peer.lock().unwrap() = peer;
         true
@@ -151,6 +213,7 @@ async fn passes(defect: Defect) -> bool {
         defect,
         peer: Mutex::new(Peer::Well),
         held: Mutex::default(),
+        refused: Mutex::default(),
     });
     tokio::task::LocalSet::new()
         .run_until(async { tokio::task::spawn_local(check).await.is_ok() })
@@ -175,6 +238,10 @@ async fn every_defect_is_caught() {
         Defect::AnswersForOneOnly,
         Defect::StopsHalfWay,
         Defect::WritesWhenProbed,
+        Defect::BlamesTheBatch,
+        Defect::BlamesTheNextAccount,
+        Defect::ReadsBackStaleState,
+        Defect::ReadsBackDestroyed,
     ] {
         assert!(!passes(defect).await, "{defect:?} passes");
     }

@@ -1,0 +1,1 @@
+//! The `exec` output: one long-lived child process per worker, in any language.

@@ -1,0 +1,1 @@
+//! The `kafka` output: records of a Kafka topic, keyed by account.

@@ -1,0 +1,1 @@
+//! The `ldap` output: entries of an LDAP directory.

@@ -1,0 +1,1 @@
+//! The `mqtt` output: a retained MQTT message per account.

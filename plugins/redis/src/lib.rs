@@ -1,0 +1,1 @@
+//! The `redis` output: a hash per account in Redis or Valkey.

@@ -1,0 +1,1 @@
+//! The `scim` output: users or groups of a SCIM 2.0 service.
