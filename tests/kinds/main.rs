@@ -1,0 +1,50 @@
+//! Every kind in the whole daemon: 10,000 accounts are backfilled by the real binary, the server is restarted in the
+//! middle, and in the end holds what the store holds.
+//!
+//! `cargo test --features full --test kinds` runs all kinds, `cargo test --features sql --test kinds sql` one. A
+//! server that is not on the machine is said as `skipped: …`.
+//!
+//! To add a kind, write `tests/kinds/KIND.rs` and list it below as `#[cfg(feature = "KIND")] mod KIND;`:
+//!
+//! ```ignore
+//! //! `KIND` in the whole daemon.
+//!
+//! #[path = "../../plugins/KIND/tests/it/server.rs"]
+//! #[expect(dead_code, reason = "the kind's own tests use the rest")]
+//! mod server;
+//!
+//! struct Outside(server::Server);
+//!
+//! impl crate::outside::Outside for Outside {
+//!     fn target(&self) -> String {
+//!         // What is in `[targets.out]`: the type and its own keys. Pace, retries and breaker are the harness's.
+//!         format!("type = \"KIND\"\nurl = {:?}\n", self.0.url())
+//!     }
+//!     async fn stop(&mut self) { /* hard: SIGKILL; deliveries must fail from now on */ }
+//!     async fn start(&mut self) { /* the same server with its data, on the same port; ready when this returns */ }
+//!     async fn held(&mut self) -> crate::outside::Held { /* all it holds, read without the target */ }
+//! }
+//!
+//! #[tokio::test(flavor = "multi_thread")]
+//! async fn a_restart_in_the_middle_of_a_backfill_loses_nothing() {
+//!     let Some(server) = server::Server::start().await else {
+//!         eprintln!("skipped: no KIND server on this machine");
+//!         return;
+//!     };
+//!     crate::outside::survives_a_restart(Outside(server)).await;
+//! }
+//! ```
+//!
+//! `outside` runs the scenario and compares; `daemon` and `sender` are those of `tests/it`.
+
+#![cfg(test)]
+
+#[path = "../it/daemon.rs"]
+#[expect(dead_code, reason = "tests/it uses the rest")]
+mod daemon;
+mod outside;
+#[path = "../it/sender.rs"]
+#[expect(dead_code, reason = "tests/it uses the rest")]
+mod sender;
+
+mod file;
