@@ -1,0 +1,149 @@
+//! What the checks are made of: deliveries as the daemon makes them, and looks at the outside.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
+
+use super::{Verdict, World};
+use crate::{Answer, Delivery, Document, Outcome, Status};
+
+/// Ends a check unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)+) => {
+        if !$condition {
+            return Err(format!($($text)+));
+        }
+    };
+}
+pub(super) use ensure;
+
+/// The verdict of a check that proves nothing without a look at the outside.
+pub(super) fn seen(world: &dyn World) -> Result<Verdict, String> {
+    Ok(world.unreadable().map_or(Verdict::Passed, Verdict::Skipped))
+}
+
+/// The verdict of a check that cannot be made here.
+pub(super) fn skipped(reason: &str) -> Result<Verdict, String> {
+    Ok(Verdict::Skipped(reason.to_owned()))
+}
+
+/// Delivers in batches as the daemon does, and insists on success.
+pub(super) async fn deliver(world: &dyn World, documents: &[&Document]) -> Result<(), String> {
+    for chunk in documents.chunks(world.target().limits().batch.max(1)) {
+        let batch: Vec<_> = chunk
+            .iter()
+            .map(|&document| Delivery::from(document.clone()))
+            .collect();
+        let outcomes = each(world.target().deliver(&batch).await, batch.len())?;
+        for (outcome, Delivery { document }) in outcomes.iter().zip(&batch) {
+            ensure!(
+                is_delivered(outcome),
+                "{:?} at revision {} ({:?}) was not delivered: {outcome:?}",
+                document.account,
+                document.revision,
+                document.status
+            );
+            has_no_secret(world, outcome.text())?;
+        }
+    }
+    Ok(())
+}
+
+/// Delivers a batch, and the halves of what is refused as a whole, as the daemon does.
+pub(super) async fn bisected(
+    world: &dyn World,
+    batch: Vec<Delivery>,
+) -> Result<Vec<Outcome>, String> {
+    let mut outcomes = Vec::with_capacity(batch.len());
+    let mut parts = vec![batch];
+    while let Some(mut part) = parts.pop() {
+        match world.target().deliver(&part).await {
+            Answer::Whole(Outcome::Rejected { .. } | Outcome::Denied { .. }) if part.len() > 1 => {
+                let second = part.split_off(part.len() / 2);
+                parts.extend([second, part]);
+            }
+            answer => outcomes.extend(each(answer, part.len())?),
+        }
+    }
+    Ok(outcomes)
+}
+
+/// One outcome per document.
+pub(super) fn each(answer: Answer, count: usize) -> Result<Vec<Outcome>, String> {
+    match answer {
+        Answer::Whole(outcome) => Ok(vec![outcome; count]),
+        Answer::Each(outcomes) => {
+            let given = outcomes.len();
+            ensure!(given == count, "{given} outcomes for {count} documents");
+            Ok(outcomes)
+        }
+    }
+}
+
+pub(super) fn is_delivered(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Delivered { .. })
+}
+
+/// Insists that the outside holds this document.
+pub(super) async fn holds(
+    world: &dyn World,
+    document: &Document,
+    when: &str,
+) -> Result<(), String> {
+    assert_eq!(
+        document.status,
+        Status::Active,
+        "only an active account is held"
+    );
+    if world.unreadable().is_some() {
+        return Ok(());
+    }
+    let held = world.held(document.sdk_app_id, &document.account).await;
+    let shown = Some(world.shown(document));
+    ensure!(
+        held == shown,
+        "{:?} is not held {when}\n  is:        {held:?}\n  should be: {shown:?}",
+        document.account
+    );
+    Ok(())
+}
+
+/// Insists that the outside holds nothing of this account.
+pub(super) async fn holds_nothing(
+    world: &dyn World,
+    sdk_app_id: u64,
+    account: &str,
+    when: &str,
+) -> Result<(), String> {
+    if world.unreadable().is_some() {
+        return Ok(());
+    }
+    let held = world.held(sdk_app_id, account).await;
+    ensure!(held.is_none(), "{account:?} is held {when}\n  is: {held:?}");
+    Ok(())
+}
+
+/// Insists that a text shows no secret.
+pub(super) fn has_no_secret(world: &dyn World, text: &str) -> Result<(), String> {
+    for secret in world.secrets() {
+        ensure!(!text.contains(&secret), "a secret is shown: {text}");
+    }
+    Ok(())
+}
+
+/// Polls a future at most so often, then drops it.
+pub(super) async fn polled<F: Future>(most: usize, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut polls = 0;
+    poll_fn(|context| {
+        polls += 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if polls == most => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
