@@ -13,7 +13,7 @@ use crate::{
     metrics::EventResult,
     store::{
         Write,
-        codec::{Meta, Stored, encode_history},
+        codec::{Meta, Stored, checksum, encode_history},
         index::{Batch, Index, IndexError},
         keys,
         records::{Account, DeliveryState, Next, TargetId, TargetState},
@@ -186,33 +186,6 @@ impl<'a> Changes<'a> {
         self.replace(key, Some(value), None);
     }
 
-    /// Takes an entry of a snapshot in, and what is derived from it. For an empty index only.
-    pub(crate) fn restore(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), IndexError> {
-        let broken = || IndexError("a key of the snapshot does not decode".into());
-        match keys::Table::of(&key).ok_or_else(broken)? {
-            keys::Table::Account => {
-                let account = Account::decode(&value)?;
-                self.replace(
-                    keys::change(account.changed_seq),
-                    None,
-                    Some(key[1..].to_vec()),
-                );
-                self.meta.accounts += 1;
-                self.changed = self.changed.max(Some(account.changed_seq));
-            }
-            keys::Table::Delivery => {
-                let (target, id) = keys::read_delivery(&key).ok_or_else(broken)?;
-                if let Some(at) = retry_at(&DeliveryState::decode(&value)?) {
-                    self.replace(keys::retry(target, at, &id), None, Some(Vec::new()));
-                }
-            }
-            keys::Table::Target | keys::Table::History => {}
-            keys::Table::Meta | keys::Table::Change | keys::Table::Retry => return Err(broken()),
-        }
-        self.replace(key, None, Some(value));
-        Ok(())
-    }
-
     /// Keys of the batch so far.
     pub(crate) fn len(&self) -> usize {
         self.batch.len()
@@ -296,16 +269,10 @@ impl<'a> Changes<'a> {
             self.meta.checksum = self.meta.checksum.wrapping_sub(checksum(&key, old));
         }
         if let Some(new) = &new {
-            self.meta.entries = self.meta.entries.wrapping_add(1);
-            self.meta.checksum = self.meta.checksum.wrapping_add(checksum(&key, new));
+            self.meta.count(&key, new);
         }
         self.batch.insert(key, new);
     }
-}
-
-/// An entry's share of [`Meta::checksum`].
-pub(crate) fn checksum(key: &[u8], value: &[u8]) -> u64 {
-    u64::from(crc32c::crc32c_append(crc32c::crc32c(key), value))
 }
 
 /// What was decided about a target, as opposed to how far it is.
@@ -350,7 +317,8 @@ fn forget_gone_members(account: &mut Account) {
     }
 }
 
-fn retry_at(state: &DeliveryState) -> Option<Millis> {
+/// When a delivery that failed is tried again.
+pub(super) fn retry_at(state: &DeliveryState) -> Option<Millis> {
     match state.trouble.as_ref()?.next {
         Next::Retry { at, .. } => Some(at),
         Next::Parked => None,

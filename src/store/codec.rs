@@ -27,6 +27,19 @@ pub(crate) struct Meta {
     pub(crate) accounts: u64,
 }
 
+impl Meta {
+    /// Takes a new entry into account.
+    pub(crate) fn count(&mut self, key: &[u8], value: &[u8]) {
+        self.entries = self.entries.wrapping_add(1);
+        self.checksum = self.checksum.wrapping_add(checksum(key, value));
+    }
+}
+
+/// An entry's share of [`Meta::checksum`].
+pub(crate) fn checksum(key: &[u8], value: &[u8]) -> u64 {
+    u64::from(crc32c::crc32c_append(crc32c::crc32c(key), value))
+}
+
 /// A type with a place in the index.
 pub(crate) trait Stored: Sized {
     /// The value's bytes.

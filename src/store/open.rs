@@ -1,20 +1,35 @@
 //! Getting a good index: opening the one on disk if it can be trusted and proves whole, or building it anew from the
 //! newest good snapshot. The journal does the rest.
 
-use std::{fs, io, ops::ControlFlow};
+use std::{
+    fs, io,
+    num::NonZero,
+    ops::ControlFlow,
+    path::Path,
+    sync::{Mutex, PoisonError, mpsc},
+    thread,
+};
 
 use crate::store::{
-    apply::{Changes, checksum},
-    codec::{Meta, Stored},
+    apply::{Changes, retry_at},
+    codec::{Meta, Stored, checksum},
     index::{Index, IndexError},
     keys,
+    records::{Account, DeliveryState},
     sled::SledIndex,
     snapshot::Snapshot,
     state_dir::{LastRun, StateDir},
 };
 
-/// Entries of a batch while rebuilding.
-const REBUILD_BATCH: usize = 2048;
+/// Threads that fill an index at most; sled's own locks keep more of them from being of use.
+const MOST_THREADS: usize = 4;
+/// Entries handed to such a thread at once.
+const FILL_ENTRIES: usize = 1024;
+
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+/// Where entries go.
+type Put<'a> = &'a mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<(), IndexError>;
 
 /// An index, and what it says of itself.
 pub(crate) struct Opened {
@@ -150,7 +165,8 @@ fn rebuild(
 }
 
 /// Whose fault a failed load is.
-enum Load {
+#[derive(Debug)]
+pub(crate) enum Load {
     Snapshot(io::Error),
     Index(IndexError),
 }
@@ -161,43 +177,107 @@ impl From<IndexError> for Load {
     }
 }
 
+/// Builds the index on disk from a snapshot. It says what it is only when it is whole; until then it counts as never finished.
 fn load(
     dir: &StateDir,
     cache_bytes: u64,
-    path: &std::path::Path,
+    path: &Path,
     progress: &dyn Fn(Progress),
 ) -> Result<(SledIndex, Meta), Load> {
     let mut snapshot = Snapshot::open(path).map_err(Load::Snapshot)?;
     let index = SledIndex::open(&dir.index(), cache_bytes)?;
-    // The index says what it is only when it is whole; until then it counts as never finished.
+    let mut meta = filled(&index, |put| read(&mut snapshot, put, progress))?;
+    meta.applied = snapshot.applied;
+    index.apply([(keys::META.to_vec(), Some(meta.encode()))].into())?;
+    Ok((index, meta))
+}
+
+/// Puts everything that an index of the snapshot has, but what it says of itself: that is returned.
+pub(crate) fn read(
+    snapshot: &mut Snapshot,
+    put: Put<'_>,
+    progress: &dyn Fn(Progress),
+) -> Result<Meta, Load> {
     let mut meta = Meta::default();
-    let mut waiting = Vec::new().into_iter();
     loop {
-        let mut changes = Changes::new(&index, meta.clone());
-        while changes.len() < REBUILD_BATCH {
-            if waiting.len() == 0 {
-                waiting = snapshot.next_block().map_err(Load::Snapshot)?.into_iter();
+        let block = snapshot.next_block().map_err(Load::Snapshot)?;
+        if block.is_empty() {
+            return Ok(meta);
+        }
+        for (key, value) in block {
+            for (key, value) in restored(key, value, &mut meta)? {
+                meta.count(&key, &value);
+                put(key, value)?;
             }
-            let Some((key, value)) = waiting.next() else {
-                break;
-            };
-            changes.restore(key, value)?;
         }
-        let done = changes.len() == 0;
-        let (mut batch, after) = changes.finish();
-        meta = after;
-        if done {
-            meta.applied = snapshot.applied;
-            batch.insert(keys::META.to_vec(), Some(meta.encode()));
-            index.apply(batch)?;
-            return Ok((index, meta));
-        }
-        batch.remove(keys::META);
-        index.apply(batch)?;
-        progress(Progress::Rebuilding {
-            entries: meta.entries,
-        });
+        let entries = meta.entries;
+        progress(Progress::Rebuilding { entries });
     }
+}
+
+/// Hands what `read` puts to threads that fill the index: sled takes one entry after the other on each of them, and a
+/// core for it.
+fn filled<T>(index: &SledIndex, read: impl FnOnce(Put<'_>) -> Result<T, Load>) -> Result<T, Load> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = threads.min(MOST_THREADS);
+    let (sender, receiver) = mpsc::sync_channel::<Vec<Entry>>(2 * threads);
+    let receiver = Mutex::new(receiver);
+    let fill = || loop {
+        // The lock is free while the entries are put.
+        let entries = receiver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .recv();
+        match entries {
+            Ok(entries) => index.fill(entries)?,
+            Err(mpsc::RecvError) => return Ok(()),
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(fill)).collect();
+        let mut waiting = Vec::new();
+        let read = read(&mut |key, value| {
+            waiting.push((key, value));
+            if waiting.len() < FILL_ENTRIES {
+                return Ok(());
+            }
+            let gone = |_| IndexError("the index takes no entries".into());
+            sender.send(std::mem::take(&mut waiting)).map_err(gone)
+        });
+        if read.is_ok() {
+            // Refused only when every worker has failed, which says why below.
+            sender.send(waiting).ok();
+        }
+        drop(sender);
+        for worker in workers {
+            let panicked = |_| Err(IndexError("filling the index panicked".into()));
+            worker.join().unwrap_or_else(panicked)?;
+        }
+        read
+    })
+}
+
+/// An entry of a snapshot, and what is derived from it.
+fn restored(key: Vec<u8>, value: Vec<u8>, meta: &mut Meta) -> Result<Vec<Entry>, IndexError> {
+    let broken = || IndexError("a key of the snapshot does not decode".into());
+    let mut entries = Vec::with_capacity(2);
+    match keys::Table::of(&key).ok_or_else(broken)? {
+        keys::Table::Account => {
+            let account = Account::decode(&value)?;
+            entries.push((keys::change(account.changed_seq), key[1..].to_vec()));
+            meta.accounts += 1;
+        }
+        keys::Table::Delivery => {
+            let (target, id) = keys::read_delivery(&key).ok_or_else(broken)?;
+            if let Some(at) = retry_at(&DeliveryState::decode(&value)?) {
+                entries.push((keys::retry(target, at, &id), Vec::new()));
+            }
+        }
+        keys::Table::Target | keys::Table::History => {}
+        keys::Table::Meta | keys::Table::Change | keys::Table::Retry => return Err(broken()),
+    }
+    entries.push((key, value));
+    Ok(entries)
 }
 
 fn remove(dir: &StateDir) -> Result<(), IndexError> {

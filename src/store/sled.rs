@@ -42,6 +42,15 @@ impl SledIndex {
         })?;
         Ok(Self { db })
     }
+
+    /// Puts entries that are not there yet, from any number of threads. After a crash some of them are there.
+    pub(crate) fn fill(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), IndexError> {
+        guard(|| {
+            entries
+                .into_iter()
+                .try_for_each(|(key, value)| self.db.insert(key, value).map(drop))
+        })
+    }
 }
 
 /// sled renames its snapshot into place when it is whole, and fails to open beside one that is not.

@@ -20,7 +20,7 @@ use super::{
     codec::Meta,
     index::{Batch, Index, IndexError, MemoryIndex, Visit},
     keys,
-    open::verify,
+    open::{self, verify},
     records::{DeliveryState, Next, TargetState, Trouble},
     snapshot::{self, Snapshot},
 };
@@ -165,21 +165,14 @@ proptest! {
         moving.finish();
 
         let restored = MemoryIndex::default();
-        let mut meta = Meta::default();
         let mut snapshot = Snapshot::open(&path).unwrap();
-        loop {
-            let block = snapshot.next_block().unwrap();
-            if block.is_empty() {
-                break;
-            }
-            let mut changes = Changes::new(&restored, meta.clone());
-            for (key, value) in block {
-                changes.restore(key, value).unwrap();
-            }
-            let (batch, after) = changes.finish();
-            restored.apply(batch).unwrap();
-            meta = after;
-        }
+        let mut batch = Batch::new();
+        let mut put = |key, value| {
+            batch.insert(key, Some(value));
+            Ok(())
+        };
+        let mut meta = open::read(&mut snapshot, &mut put, &|_| ()).unwrap();
+        restored.apply(batch).unwrap();
         let missing: Vec<_> = records.iter().filter(|record| record.seq > snapshot.applied).cloned().collect();
         apply(&restored, &mut meta, &missing);
         prop_assert_eq!(verify(&restored, &meta), Ok(()));
