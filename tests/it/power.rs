@@ -22,6 +22,8 @@ use crate::{
 /// Daemons whose traces are cut, and how often each is killed and started again.
 const RUNS: usize = 3;
 const STARTS: usize = 3;
+/// The daemon itself is started after one in so many cuts; after the others the store is rebuilt without it.
+const BOOTED: usize = 5;
 /// Events a start takes.
 const EVENTS: usize = 400;
 
@@ -66,12 +68,32 @@ fn unheld<T>(mut action: impl FnMut() -> Result<T, offline::OfflineError>) -> T 
     }
 }
 
-/// The names of all events that are left after a cut.
-fn survivors(state: &Path) -> BTreeSet<String> {
+/// The names of all events that `store rebuild` finds after a cut.
+fn rebuilt(state: &Path) -> BTreeSet<String> {
     if !state.join("journal").is_dir() {
         return BTreeSet::new();
     }
     unheld(|| offline::rebuild(state));
+    kept(state)
+}
+
+/// The names of all events that the daemon has, once it runs on what a cut left.
+async fn booted(cut: impl FnOnce(&Path)) -> BTreeSet<String> {
+    let mut daemon = Daemon::prepare("");
+    cut(&daemon.state());
+    // The kernel is another one after a power cut.
+    if daemon.state().join("boot").exists() {
+        fs::write(daemon.state().join("boot"), "before-the-cut running\n").unwrap();
+    }
+    daemon.spawn();
+    daemon.ready().await;
+    daemon.settled(&[]).await;
+    daemon.stop().await;
+    kept(&daemon.state())
+}
+
+/// The names of all events in the store.
+fn kept(state: &Path) -> BTreeSet<String> {
     let mut lines = Vec::new();
     unheld(|| {
         lines.clear();
@@ -154,8 +176,12 @@ async fn no_acknowledged_event_is_lost_by_power_cuts() {
                 .map_or(0, |operation| operation.end);
             let rest = [Rest::Nothing, Rest::Everything, Rest::Some][fastrand::usize(..3)];
             let state = folder.path().join(format!("cut {number} {checked}"));
-            disk.cut(rest, &daemon.state(), &state);
-            let survivors = survivors(&state);
+            let survivors = if checked % BOOTED == 0 {
+                booted(|state| disk.cut(rest, &daemon.state(), state)).await
+            } else {
+                disk.cut(rest, &daemon.state(), &state);
+                rebuilt(&state)
+            };
             for (_, name) in acknowledged.iter().filter(|(length, _)| *length <= end) {
                 assert!(
                     survivors.contains(name),
