@@ -48,3 +48,5 @@ mod outside;
 mod sender;
 
 mod file;
+#[cfg(feature = "redis")]
+mod redis;
