@@ -13,6 +13,8 @@ use crate::config::{self, TargetOptions};
 pub const KINDS: &[Kind] = &[
     #[cfg(feature = "file")]
     profilesync_file::KIND,
+    #[cfg(feature = "ldap")]
+    profilesync_ldap::KIND,
     #[cfg(feature = "redis")]
     profilesync_redis::KIND,
     #[cfg(feature = "webhook")]

@@ -48,5 +48,7 @@ mod outside;
 mod sender;
 
 mod file;
+#[cfg(feature = "ldap")]
+mod ldap;
 #[cfg(feature = "redis")]
 mod redis;
