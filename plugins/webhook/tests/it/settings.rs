@@ -42,12 +42,12 @@ fn a_wrong_choice_is_told_the_right_ones() {
     check_with("formt = 'profile'", "unknown field `formt`", "formt");
     check_with(
         "format = 'xml'",
-        "expected `standard` or `profile`",
+        "expected one of `standard`, `profile`, `cloudevents`, `template`",
         "'xml'",
     );
     let methods = "expected one of `POST`, `PUT`, `PATCH`";
     check_with("method = 'GET'", methods, "'GET'");
-    let auth = "expected `bearer` or `basic`";
+    let auth = "expected one of `bearer`, `basic`, `oauth2`";
     check_with("auth = { type = 'digest' }", auth, "");
 }
 
@@ -124,10 +124,17 @@ fn the_schema_names_every_key() {
     let properties = schema.get("properties").unwrap().as_object().unwrap();
     let names: Vec<_> = properties.keys().map(String::as_str).collect();
     let expected = [
+        "array",
         "auth",
+        "body",
+        "delete",
+        "deny_private",
         "format",
         "headers",
         "method",
+        "on_not_found",
+        "proxy",
+        "redirects",
         "reject_on",
         "retry_on",
         "signing_secret",
