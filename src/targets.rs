@@ -3,7 +3,7 @@
 //! The only place that names the plugins.
 
 use data_encoding::HEXLOWER;
-use profilesync_target::{Kind, Limits, Settings, SettingsError, Target};
+use profilesync_target::{Kind, Settings, SettingsError, Target};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -29,8 +29,6 @@ pub struct OpenedTarget {
     pub kind_name: &'static str,
     /// The output.
     pub target: Box<dyn Target>,
-    /// How the kind must be paced.
-    pub limits: Limits,
     /// The daemon's keys.
     pub options: TargetOptions,
     /// SHA-256, in hexadecimal, over everything that decides what the outside holds. When it is not the last
@@ -51,7 +49,6 @@ pub fn open(
     Ok(OpenedTarget {
         name: target.name.clone(),
         kind_name: target.kind.name,
-        limits: opened.target.limits(),
         target: opened.target,
         options: target.options.clone(),
         identity: identity(target.kind.name, &opened.identity, &target.options.identity),
