@@ -11,6 +11,8 @@ use crate::config::{self, TargetOptions};
 
 /// Every kind, by name.
 pub const KINDS: &[Kind] = &[
+    #[cfg(feature = "exec")]
+    profilesync_exec::KIND,
     #[cfg(feature = "file")]
     profilesync_file::KIND,
     #[cfg(feature = "ldap")]

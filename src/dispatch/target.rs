@@ -280,7 +280,12 @@ impl Loop {
     }
 
     fn concurrency(&self) -> usize {
-        let kind = self.target.target.limits().concurrency.unwrap_or(usize::MAX);
+        let kind = self
+            .target
+            .target
+            .limits()
+            .concurrency
+            .unwrap_or(usize::MAX);
         self.target.options.concurrency.get().min(kind).max(1)
     }
 
