@@ -19,6 +19,8 @@ pub const KINDS: &[Kind] = &[
     profilesync_ldap::KIND,
     #[cfg(feature = "redis")]
     profilesync_redis::KIND,
+    #[cfg(feature = "sql")]
+    profilesync_sql::KIND,
     #[cfg(feature = "webhook")]
     profilesync_webhook::KIND,
 ];

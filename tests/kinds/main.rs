@@ -54,3 +54,5 @@ mod file;
 mod ldap;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "sql")]
+mod sql;
