@@ -11,6 +11,8 @@ use crate::config::{self, TargetOptions};
 
 /// Every kind, by name.
 pub const KINDS: &[Kind] = &[
+    #[cfg(feature = "amqp")]
+    profilesync_amqp::KIND,
     #[cfg(feature = "exec")]
     profilesync_exec::KIND,
     #[cfg(feature = "file")]

@@ -47,6 +47,8 @@ mod outside;
 #[expect(dead_code, reason = "tests/it uses the rest")]
 mod sender;
 
+#[cfg(feature = "amqp")]
+mod amqp;
 #[cfg(feature = "exec")]
 mod exec;
 mod file;
