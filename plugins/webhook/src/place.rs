@@ -4,7 +4,7 @@
 //! makes a segment, a query or a fragment. What encoding cannot prevent is refused: a segment of dots, which leads up,
 //! and an empty one, which may name the whole collection.
 
-use profilesync_http::{check_url, host};
+use profilesync_http::{Secrets, check_url, host};
 use profilesync_target::{Document, Secret, SettingsError};
 use profilesync_template::{Escape, Template, first_tag, samples};
 use reqwest::Url;
@@ -33,13 +33,15 @@ impl Place {
     pub(crate) fn check(
         key: &str,
         given: &Spanned<Secret>,
-        read: impl FnOnce(&Secret) -> Result<String, String>,
+        secrets: &mut Secrets,
     ) -> Result<Self, SettingsError> {
         let span = given.span();
         let (text, is_secret) = match given.get_ref() {
             Secret::Inline(text) => (text.clone(), false),
             kept => (
-                read(kept).map_err(|message| SettingsError::at(span.clone(), message))?,
+                secrets
+                    .read_and_keep(kept)
+                    .map_err(|message| SettingsError::at(span.clone(), message))?,
                 true,
             ),
         };
@@ -63,6 +65,17 @@ impl Place {
                 }
             }
         };
+        if is_secret {
+            // An answer that tells of its URL most often leaves out the host.
+            for part in [Some(place.base.path()), place.base.query()]
+                .into_iter()
+                .flatten()
+            {
+                if part.len() > 1 {
+                    secrets.keep(part);
+                }
+            }
+        }
         Ok(place)
     }
 
@@ -209,6 +222,7 @@ fn masked(url: &Url) -> Url {
 
 #[cfg(test)]
 mod tests {
+    use profilesync_http::Secrets;
     use profilesync_target::{Document, Secret};
     use profilesync_template::samples;
     use toml::Spanned;
@@ -217,7 +231,7 @@ mod tests {
 
     fn check(text: &str) -> Result<Place, String> {
         let given = Spanned::new(0..text.len(), Secret::Inline(text.to_owned()));
-        Place::check("url", &given, |_| unreachable!()).map_err(|error| error.message)
+        Place::check("url", &given, &mut Secrets::default()).map_err(|error| error.message)
     }
 
     fn document(account: &str) -> Document {

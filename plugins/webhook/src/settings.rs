@@ -172,7 +172,7 @@ impl Raw {
             redirects: self.redirects,
         };
         let mut action = |key: &str, method: reqwest::Method, url: &Spanned<Secret>| {
-            let place = Place::check(key, url, |secret| secrets.read_and_keep(secret))?;
+            let place = Place::check(key, url, &mut secrets)?;
             connect.check(&place.base, url.span())?;
             Ok(Action { method, place })
         };
