@@ -33,12 +33,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// A client that logs whole messages, profiles included, and every fault that its output reports anyway. Directives for it
+/// take this one's place.
+const QUIET: &str = "lapin=off";
+
 /// Starts logging. `filter` is a level, or directives.
 ///
 /// # Errors
 /// When the filter makes no sense.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|error| {
         Failure::new(Exit::Usage, format!("{filter:?} is no log filter"))
             .because(error)
             .help("say a level: error, warn, info, debug or trace; or directives as profilesync::store=debug,info")

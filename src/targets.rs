@@ -3,7 +3,7 @@
 //! The only place that names the plugins.
 
 use data_encoding::HEXLOWER;
-use profilesync_target::{Kind, Limits, Settings, SettingsError, Target};
+use profilesync_target::{Kind, Settings, SettingsError, Target};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -11,8 +11,18 @@ use crate::config::{self, TargetOptions};
 
 /// Every kind, by name.
 pub const KINDS: &[Kind] = &[
+    #[cfg(feature = "amqp")]
+    profilesync_amqp::KIND,
+    #[cfg(feature = "exec")]
+    profilesync_exec::KIND,
     #[cfg(feature = "file")]
     profilesync_file::KIND,
+    #[cfg(feature = "ldap")]
+    profilesync_ldap::KIND,
+    #[cfg(feature = "redis")]
+    profilesync_redis::KIND,
+    #[cfg(feature = "sql")]
+    profilesync_sql::KIND,
     #[cfg(feature = "webhook")]
     profilesync_webhook::KIND,
 ];
@@ -25,8 +35,6 @@ pub struct OpenedTarget {
     pub kind_name: &'static str,
     /// The output.
     pub target: Box<dyn Target>,
-    /// How the kind must be paced.
-    pub limits: Limits,
     /// The daemon's keys.
     pub options: TargetOptions,
     /// SHA-256, in hexadecimal, over everything that decides what the outside holds. When it is not the last
@@ -47,7 +55,6 @@ pub fn open(
     Ok(OpenedTarget {
         name: target.name.clone(),
         kind_name: target.kind.name,
-        limits: opened.target.limits(),
         target: opened.target,
         options: target.options.clone(),
         identity: identity(target.kind.name, &opened.identity, &target.options.identity),

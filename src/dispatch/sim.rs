@@ -100,7 +100,6 @@ impl World {
             name: "crm".into(),
             kind_name: "sim",
             target: Box::new(self.receiver.clone()),
-            limits: self.receiver.limits(),
             options: self.options.clone(),
             identity: self.identity.clone(),
         })

@@ -259,7 +259,7 @@ impl Loop {
             self.judge.breaker.probe_started();
         }
         let (attempts, documents): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        self.call_at = now + self.target.limits.interval;
+        self.call_at = now + self.target.target.limits().interval;
         self.inflight += attempts.len();
         self.calls_again += usize::from(again);
         let call = Call {
@@ -280,7 +280,12 @@ impl Loop {
     }
 
     fn concurrency(&self) -> usize {
-        let kind = self.target.limits.concurrency.unwrap_or(usize::MAX);
+        let kind = self
+            .target
+            .target
+            .limits()
+            .concurrency
+            .unwrap_or(usize::MAX);
         self.target.options.concurrency.get().min(kind).max(1)
     }
 
@@ -340,7 +345,7 @@ impl Loop {
             .options
             .batch
             .map_or(usize::MAX, |batch| batch.get());
-        self.target.limits.batch.min(options).max(1)
+        self.target.target.limits().batch.min(options).max(1)
     }
 
     fn first(&mut self, now: Instant) -> Result<Option<Candidate>, StoreError> {

@@ -47,4 +47,14 @@ mod outside;
 #[expect(dead_code, reason = "tests/it uses the rest")]
 mod sender;
 
+#[cfg(feature = "amqp")]
+mod amqp;
+#[cfg(feature = "exec")]
+mod exec;
 mod file;
+#[cfg(feature = "ldap")]
+mod ldap;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "sql")]
+mod sql;

@@ -73,7 +73,7 @@ impl From<Document> for Delivery {
 /// An external system that is kept at the newest profile of every account.
 #[async_trait]
 pub trait Target: Send + Sync + 'static {
-    /// How the daemon must pace this target; asked once, after opening.
+    /// How the daemon must pace this target; asked before each call, for some targets learn it from their peer.
     fn limits(&self) -> Limits {
         Limits::default()
     }
@@ -124,7 +124,7 @@ pub trait ReadBack: Send + Sync {
 /// sets and nothing else, so that equal means in sync.
 pub type State = serde_json::Map<String, serde_json::Value>;
 
-/// How the daemon must pace a target, beyond what the operator configures.
+/// How the daemon must pace a target now, beyond what the operator configures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most documents in one call of [`Target::deliver`].

@@ -1,29 +1,26 @@
-//! The webhook output: one HTTP request per profile, signed by Standard Webhooks if so configured.
+//! The webhook output: HTTP requests made of profiles, signed by Standard Webhooks if so configured.
 //!
-//! `settings.rs` checks the configuration, `request.rs` makes the request of a document, `sign.rs` signs it and
-//! `answer.rs` says what the answer means. When to send and how often is the daemon's business.
+//! `settings.rs` checks the configuration; `request.rs` makes the requests of a document out of `place.rs` and
+//! `body.rs`, and `sign.rs` signs them. Sending them is profilesync-http's; when and how often is the daemon's.
 
-mod answer;
-mod client;
+mod body;
+mod headers;
+mod place;
 mod request;
 mod settings;
 mod sign;
 
-use std::time::Duration;
-
 use async_trait::async_trait;
+use profilesync_http::{Http, Reply, Request};
 use profilesync_target::{
-    Answer, Delivery, Document, Kind, OpenContext, Opened, Outcome, Settings, SettingsError, Target,
+    Answer, Delivery, Document, Kind, Limits, OpenContext, Opened, Outcome, Settings,
+    SettingsError, Status, Target,
 };
-use reqwest::{Client, Method, StatusCode};
-use tokio::time::Instant;
+use reqwest::{Method, StatusCode};
 
-use crate::{
-    answer::{Excerpt, Verdicts},
-    request::Template,
-};
+use crate::request::Maker;
 
-pub use client::install_crypto;
+pub use profilesync_http::install_crypto;
 
 /// `type = "webhook"`
 pub const KIND: Kind = Kind {
@@ -33,35 +30,34 @@ pub const KIND: Kind = Kind {
 };
 
 struct Webhook {
-    client: Client,
-    template: Template,
-    verdicts: Verdicts,
-    excerpt: Excerpt,
-    /// Host and port, for messages: the rest of the URL may hold a key.
-    host: String,
-    /// Of one delivery; the daemon enforces it.
-    timeout: Duration,
+    http: Http,
+    maker: Maker,
 }
 
 fn open(context: &OpenContext, settings: Settings<'_>) -> Result<Opened, SettingsError> {
     let checked = settings.parse::<settings::Raw>()?.check(context)?;
-    let target = Webhook {
-        client: client::build(&checked.template.url, checked.ca)?,
-        host: client::host(&checked.template.url),
-        template: checked.template,
-        verdicts: checked.verdicts,
-        excerpt: checked.excerpt,
-        timeout: context.timeout,
-    };
     Ok(Opened {
         identity: checked.identity,
-        target: Box::new(target),
+        target: Box::new(Webhook {
+            http: checked.http,
+            maker: checked.maker,
+        }),
     })
 }
 
 #[async_trait]
 impl Target for Webhook {
+    fn limits(&self) -> Limits {
+        Limits {
+            batch: self.maker.array.unwrap_or(1),
+            ..Limits::default()
+        }
+    }
+
     async fn deliver(&self, batch: &[Delivery]) -> Answer {
+        if self.maker.array.is_some() {
+            return self.send_array(batch).await;
+        }
         let mut outcomes = Vec::with_capacity(batch.len());
         for delivery in batch {
             outcomes.push(self.send(&delivery.document).await);
@@ -69,76 +65,121 @@ impl Target for Webhook {
         Answer::Each(outcomes)
     }
 
-    /// Sends `HEAD` with the target's credentials. Any answer shows that name, port and TLS are right; one that
-    /// refuses the credentials, or comes from a gateway with nobody behind it, is an error.
+    /// Sends `HEAD` with the target's credentials, to the URL as far as it is the same for all accounts.
     async fn probe(&self) -> Result<(), String> {
-        let status = self
-            .client
-            .request(Method::HEAD, self.template.url.clone())
-            .headers(self.template.headers.clone())
-            .timeout(self.timeout)
-            .send()
-            .await
-            .map_err(|error| self.transport(&error))?
-            .status();
-        match status {
-            StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(format!(
-                "{} refuses the credentials: it answered {status}",
-                self.host
-            )),
-            StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Err(format!("{} answered {status}", self.host)),
-            _ => Ok(()),
-        }
+        let request = Request {
+            method: Method::HEAD,
+            url: self.maker.update.place.base.clone(),
+            headers: self.maker.headers.clone(),
+            body: Vec::new(),
+        };
+        self.http.probe(&request).await
     }
 
     fn render(&self, document: &Document) -> Result<String, String> {
-        Ok(self.template.render(document))
+        self.maker.render(document, self.http.has_credentials())
     }
 }
 
 impl Webhook {
     async fn send(&self, document: &Document) -> Outcome {
-        let started = Instant::now();
-        let request = self.template.fill(document, jiff::Timestamp::now());
-        let sent = self
-            .client
-            .request(self.template.method.clone(), self.template.url.clone())
-            .headers(request.headers)
-            .body(request.body)
-            .send()
-            .await;
-        match sent {
-            Ok(response) => {
-                let left = self.timeout.saturating_sub(started.elapsed());
-                let status = response.status();
-                let after = answer::retry_after(response.headers(), jiff::Timestamp::now());
-                let body = answer::read_body(response, left).await;
-                self.verdicts
-                    .judge(&self.host, status, after, || self.excerpt.quote(&body))
+        let action = self.maker.action(document);
+        let request = match self.maker.make(action, document, jiff::Timestamp::now()) {
+            Ok(request) => request,
+            Err(reason) => return Outcome::Rejected { reason },
+        };
+        let reply = match self.http.send(&request).await {
+            Ok(reply) => reply,
+            Err(outcome) => return outcome,
+        };
+        if self.is_unknown(&reply) {
+            match document.status {
+                // Nothing is left to destroy.
+                Status::Destroyed if self.maker.delete.is_some() || self.maker.create.is_some() => {
+                    return Outcome::Delivered {
+                        answer: reply.status.to_string(),
+                    };
+                }
+                Status::Active if reply.status == StatusCode::NOT_FOUND => {
+                    if let Some(outcome) = self.create(document).await {
+                        return outcome;
+                    }
+                }
+                _ => (),
             }
-            Err(error) => Outcome::Fault {
-                reason: self.transport(&error),
+        }
+        self.http.judge(&reply)
+    }
+
+    /// Whether the target says that it does not have the account, and the configuration says nothing about that.
+    fn is_unknown(&self, reply: &Reply) -> bool {
+        matches!(reply.status, StatusCode::NOT_FOUND | StatusCode::GONE)
+            && !self.http.verdicts().names(reply.status)
+    }
+
+    /// The second half of an upsert; `None` when there is none.
+    async fn create(&self, document: &Document) -> Option<Outcome> {
+        let action = self.maker.create.as_ref()?;
+        let request = match self.maker.make(action, document, jiff::Timestamp::now()) {
+            Ok(request) => request,
+            Err(reason) => return Some(Outcome::Rejected { reason }),
+        };
+        let reply = match self.http.send(&request).await {
+            Ok(reply) => reply,
+            Err(outcome) => return Some(outcome),
+        };
+        let conflict =
+            reply.status == StatusCode::CONFLICT && !self.http.verdicts().names(reply.status);
+        match self.http.judge(&reply) {
+            // Someone else was first: the next attempt finds it, and updates.
+            Outcome::Rejected { reason } if conflict => Some(Outcome::Retry {
+                reason,
                 after: None,
-            },
+            }),
+            outcome => Some(outcome),
         }
     }
 
-    /// What kept a request from being answered, without the URL.
-    fn transport(&self, error: &reqwest::Error) -> String {
-        let host = &self.host;
-        if error.is_timeout() && !error.is_connect() {
-            return format!("{host} did not answer in time");
+    /// One request for all.
+    async fn send_array(&self, batch: &[Delivery]) -> Answer {
+        let made: Vec<_> = batch
+            .iter()
+            .map(|delivery| self.maker.body.make(&delivery.document))
+            .collect();
+        let (mut documents, mut bodies) = (Vec::new(), Vec::new());
+        for (delivery, made) in batch.iter().zip(&made) {
+            if let Ok(body) = made {
+                documents.push(&delivery.document);
+                bodies.push(body.clone());
+            }
         }
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        if error.is_connect() {
-            format!("cannot connect to {host}: {cause}")
+        let shared = if documents.is_empty() {
+            None
         } else {
-            format!("the request to {host} failed: {cause}")
+            let request = self
+                .maker
+                .make_array(&documents, &bodies, jiff::Timestamp::now());
+            Some(match self.http.send(&request).await {
+                Ok(reply) => self.http.judge(&reply),
+                Err(outcome) => outcome,
+            })
+        };
+        let blames_one = matches!(
+            shared,
+            Some(Outcome::Rejected { .. } | Outcome::Denied { .. })
+        );
+        match shared {
+            // Cut in half until the guilty one stands alone, be it here or at the target.
+            Some(outcome) if blames_one || documents.len() == batch.len() => Answer::Whole(outcome),
+            shared => Answer::Each(
+                made.into_iter()
+                    .map(|made| match (made, &shared) {
+                        (Err(reason), _) => Outcome::Rejected { reason },
+                        (Ok(_), Some(shared)) => shared.clone(),
+                        (Ok(_), None) => unreachable!("what was made was sent"),
+                    })
+                    .collect(),
+            ),
         }
     }
 }

@@ -1,157 +1,195 @@
-//! The request of a document: headers and body, and the same as text with secrets masked.
+//! The requests of a document: where, headers and body, and the same as text with secrets masked.
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use profilesync_http::Request;
 use profilesync_target::{Document, Status};
+use profilesync_template::Template;
 use reqwest::{
     Method, Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use crate::sign::{self, Key};
+use crate::{
+    body::Body,
+    place::Place,
+    sign::{self, Key},
+};
 
 const REVISION: HeaderName = HeaderName::from_static("profilesync-revision");
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// The shape of the body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Format {
-    /// `{"type": "profile.updated" | "profile.destroyed", "timestamp": …, "data": <document>}`
-    #[default]
-    Standard,
-    /// The document itself.
-    Profile,
+/// A method and where to use it.
+pub(crate) struct Action {
+    pub(crate) method: Method,
+    pub(crate) place: Place,
 }
 
-/// What all requests of a target share.
-pub(crate) struct Template {
-    pub(crate) method: Method,
-    pub(crate) url: Url,
+/// What the requests of a target are made of.
+pub(crate) struct Maker {
+    pub(crate) update: Action,
+    /// What follows an update of an account that the target does not know.
+    pub(crate) create: Option<Action>,
+    /// What takes the place of an update of a destroyed account.
+    pub(crate) delete: Option<Action>,
     /// Secret values are marked sensitive.
     pub(crate) headers: HeaderMap,
-    pub(crate) format: Format,
+    pub(crate) made_headers: Vec<MadeHeader>,
+    pub(crate) body: Body,
     pub(crate) keys: Vec<Key>,
+    /// Most documents of one body, which then is an array.
+    pub(crate) array: Option<usize>,
 }
 
-/// What one request adds.
-pub(crate) struct Request {
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Vec<u8>,
+/// A header that differs from document to document.
+pub(crate) struct MadeHeader {
+    pub(crate) name: HeaderName,
+    pub(crate) template: Template,
+    pub(crate) is_secret: bool,
 }
 
-impl Template {
-    pub(crate) fn fill(&self, document: &Document, now: Timestamp) -> Request {
-        let body = body(self.format, document);
-        let mut headers = self.headers.clone();
-        headers.insert(REVISION, HeaderValue::from(document.revision));
-        if !self.keys.is_empty() {
-            let id = sign::message_id(document);
-            let mut signatures = ascii(&sign::signatures(&self.keys, &id, now.as_second(), &body));
-            signatures.set_sensitive(true);
-            headers.insert(ID, ascii(&id));
-            headers.insert(TIMESTAMP, HeaderValue::from(now.as_second()));
-            headers.insert(SIGNATURE, signatures);
+impl Maker {
+    /// What a document asks for first.
+    pub(crate) fn action(&self, document: &Document) -> &Action {
+        match (&self.delete, document.status) {
+            (Some(delete), Status::Destroyed) => delete,
+            _ => &self.update,
         }
-        Request { headers, body }
+    }
+
+    /// The URLs it sends to, as far as they are the same for all.
+    pub(crate) fn urls(&self) -> Vec<&Url> {
+        let more = [&self.create, &self.delete];
+        std::iter::once(&self.update)
+            .chain(more.into_iter().flatten())
+            .map(|action| &action.place.base)
+            .collect()
+    }
+
+    /// The request that does this for a document, or why there can be none.
+    pub(crate) fn make(
+        &self,
+        action: &Action,
+        document: &Document,
+        now: Timestamp,
+    ) -> Result<Request, String> {
+        let body = match action.method {
+            Method::DELETE => Vec::new(),
+            _ => self.body.make(document)?,
+        };
+        let mut headers = self.headers.clone();
+        if body.is_empty() {
+            headers.remove(CONTENT_TYPE);
+        }
+        for made in &self.made_headers {
+            headers.insert(&made.name, made.make(document)?);
+        }
+        headers.insert(REVISION, HeaderValue::from(document.revision));
+        self.sign(&mut headers, &sign::message_id(document), now, &body);
+        Ok(Request {
+            method: action.method.clone(),
+            url: action.place.url(document)?,
+            headers,
+            body,
+        })
+    }
+
+    /// The request of many documents, given the body of each.
+    pub(crate) fn make_array(
+        &self,
+        documents: &[&Document],
+        bodies: &[Vec<u8>],
+        now: Timestamp,
+    ) -> Request {
+        let body = Body::array(bodies);
+        let mut headers = self.headers.clone();
+        self.sign(&mut headers, &sign::batch_id(documents), now, &body);
+        Request {
+            method: self.update.method.clone(),
+            url: self.update.place.base.clone(),
+            headers,
+            body,
+        }
+    }
+
+    fn sign(&self, headers: &mut HeaderMap, id: &str, now: Timestamp, body: &[u8]) {
+        if self.keys.is_empty() {
+            return;
+        }
+        let mut signatures = ascii(&sign::signatures(&self.keys, id, now.as_second(), body));
+        signatures.set_sensitive(true);
+        headers.insert(ID, ascii(id));
+        headers.insert(TIMESTAMP, HeaderValue::from(now.as_second()));
+        headers.insert(SIGNATURE, signatures);
     }
 
     /// The request as text, without secrets: sensitive headers and the values of the query are masked.
-    pub(crate) fn render(&self, document: &Document) -> String {
-        let mut request = self.fill(document, Timestamp::UNIX_EPOCH);
+    pub(crate) fn render(
+        &self,
+        document: &Document,
+        has_credentials: bool,
+    ) -> Result<String, String> {
+        let action = self.action(document);
+        let mut request = match self.array {
+            None => self.make(action, document, Timestamp::UNIX_EPOCH)?,
+            Some(_) => {
+                let body = self.body.make(document)?;
+                self.make_array(&[document], &[body], Timestamp::UNIX_EPOCH)
+            }
+        };
         if request.headers.contains_key(TIMESTAMP) {
             let when = HeaderValue::from_static("<the time of sending>");
             request.headers.insert(TIMESTAMP, when);
         }
-        let mut text = format!("{} {}\n", self.method, masked(&self.url));
+        if has_credentials {
+            let mut masked = HeaderValue::from_static("***");
+            masked.set_sensitive(true);
+            request.headers.insert(AUTHORIZATION, masked);
+        }
+        let mut text = format!("{} {}\n", action.method, action.place.shown(&request.url));
+        let mut line = |line: std::fmt::Arguments<'_>| {
+            text.write_fmt(line).expect("a String takes everything");
+        };
         for (name, value) in &request.headers {
             let value = match value.is_sensitive() {
                 true => "***".into(),
                 false => String::from_utf8_lossy(value.as_bytes()),
             };
-            writeln!(text, "{name}: {value}").expect("a String takes everything");
+            line(format_args!("{name}: {value}\n"));
         }
-        text.push('\n');
-        text.push_str(&String::from_utf8_lossy(&request.body));
-        text.push('\n');
-        text
+        line(format_args!(
+            "\n{}\n",
+            String::from_utf8_lossy(&request.body)
+        ));
+        if let (Some(create), Status::Active) = (&self.create, document.status) {
+            let url = create.place.shown(&create.place.url(document)?);
+            line(format_args!(
+                "\nWhen that is answered 404:\n{} {url}\n",
+                create.method
+            ));
+        }
+        Ok(text)
+    }
+}
+
+impl MadeHeader {
+    /// Its value for a document.
+    pub(crate) fn make(&self, document: &Document) -> Result<HeaderValue, String> {
+        let text = self.template.render(document)?;
+        let mut value = HeaderValue::from_str(&text).map_err(|_| {
+            format!(
+                "the header `{}` would hold what no header can: write `| urlencode` behind what is put into it",
+                self.name
+            )
+        })?;
+        value.set_sensitive(self.is_secret);
+        Ok(value)
     }
 }
 
 fn ascii(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("hexadecimal and base64 are ASCII")
-}
-
-fn masked(url: &Url) -> Url {
-    let mut url = url.clone();
-    if let Some(query) = url.query() {
-        let masked: Vec<_> = query
-            .split('&')
-            .map(|pair| {
-                pair.split_once('=')
-                    .map_or("***".into(), |(name, _)| format!("{name}=***"))
-            })
-            .collect();
-        url.set_query(Some(&masked.join("&")));
-    }
-    url
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    r#type: &'static str,
-    timestamp: String,
-    data: &'a Document,
-}
-
-fn body(format: Format, document: &Document) -> Vec<u8> {
-    match format {
-        Format::Profile => serde_json::to_vec(document),
-        Format::Standard => serde_json::to_vec(&Envelope {
-            r#type: match document.status {
-                Status::Active => "profile.updated",
-                Status::Destroyed => "profile.destroyed",
-            },
-            timestamp: rfc3339(document.event_time),
-            data: document,
-        }),
-    }
-    .expect("a document is JSON")
-}
-
-/// Milliseconds since 1970 as RFC 3339 in UTC, to the millisecond.
-fn rfc3339(millis: u64) -> String {
-    let time = i64::try_from(millis)
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(Timestamp::MAX);
-    format!("{time:.3}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{masked, rfc3339};
-
-    #[test]
-    fn times_have_three_decimals() {
-        assert_eq!(rfc3339(1_670_574_414_123), "2022-12-09T08:26:54.123Z");
-        assert_eq!(rfc3339(1_670_574_414_000), "2022-12-09T08:26:54.000Z");
-        assert_eq!(rfc3339(u64::MAX), "9999-12-30T22:00:00.999Z");
-    }
-
-    #[test]
-    fn the_values_of_a_query_are_masked() {
-        let url = "https://crm.example/hook?key=hunter2&plain&x="
-            .parse()
-            .unwrap();
-        assert_eq!(
-            masked(&url).as_str(),
-            "https://crm.example/hook?key=***&***&x=***"
-        );
-    }
 }

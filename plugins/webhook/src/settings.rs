@@ -1,18 +1,11 @@
-//! The settings of a webhook: the keys as written, and the check that turns them into a request template.
+//! The settings of a webhook: the keys as written, and the check that makes of them what is sent and how.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fmt};
 
-use data_encoding::BASE64;
+use profilesync_http::{Auth, Connect, Http, Secrets, Statuses, Tls, Verdicts};
 use profilesync_target::{OpenContext, Secret, SettingsError};
-use reqwest::{
-    Certificate, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
-};
+use profilesync_template::{Template, samples};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -21,52 +14,76 @@ use serde::{
         value::{MapAccessDeserializer, SeqAccessDeserializer},
     },
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use toml::Spanned;
 
 use crate::{
-    answer::{Excerpt, Statuses, Verdicts},
-    request::{Format, Template},
+    body::{self, Body, Format},
+    headers::{given_headers, own_headers},
+    place::Place,
+    request::{Action, Maker},
     sign::Key,
 };
+
+/// Most profiles of one array.
+const MAX_ARRAY: u16 = 10_000;
 
 /// Sends every profile to a URL, as one HTTP request.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Raw {
-    /// Where profiles are sent: `https://…` or `http://…`.
-    #[schemars(with = "String")]
-    url: Spanned<String>,
+    /// Where profiles are sent: `https://…` or `http://…`. A template may follow the host. A text is shown where
+    /// requests are shown; of another form of secret only the host is.
+    #[schemars(with = "Secret")]
+    url: Spanned<Secret>,
     /// The request's method.
     #[serde(default)]
     method: Method,
-    /// Further headers. A text is shown where requests are shown; another form of secret is not.
+    /// Further headers, which may be templates. A text is shown where requests are shown; another form of secret is
+    /// not.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Secret>")]
     headers: BTreeMap<String, Spanned<Secret>>,
     /// The shape of the body.
     #[serde(default)]
     format: Format,
+    /// The body's template, for the format `template`. Its values are escaped as the header `content-type` asks for;
+    /// JSON when there is none.
+    #[schemars(with = "Option<String>")]
+    body: Option<Spanned<String>>,
+    /// Sends up to so many profiles in one request, whose body is a JSON array of what would else be its body.
+    #[schemars(with = "Option<u16>", range(min = 1, max = 10_000))]
+    array: Option<Spanned<u16>>,
+    /// The request that follows when the first one is answered 404: creates what could not be updated.
+    on_not_found: Option<OnNotFound>,
+    /// The request that a destroyed account is told by, in place of an update. Without a body if it is `DELETE`.
+    delete: Option<Delete>,
     /// Credentials sent with every request.
     #[schemars(with = "Option<Auth>")]
     auth: Option<Spanned<Auth>>,
     /// Signs by Standard Webhooks; several secrets sign side by side while the receiver changes over.
     #[schemars(with = "Option<OneOrMany>")]
-    signing_secret: Option<Spanned<Secrets>>,
+    signing_secret: Option<Spanned<SigningSecrets>>,
     /// Answers that mean success, beside 200 to 299.
     #[serde(default)]
-    #[schemars(with = "Vec<OneStatus>")]
     success: Vec<Statuses>,
     /// Answers after which to try again: `[409, "500-599"]`.
     #[serde(default)]
-    #[schemars(with = "Vec<OneStatus>")]
     retry_on: Vec<Statuses>,
     /// Answers that refuse the account for good.
     #[serde(default)]
-    #[schemars(with = "Vec<OneStatus>")]
     reject_on: Vec<Statuses>,
     /// TLS.
     tls: Option<Tls>,
+    /// URL of an HTTP proxy to go through, `http://user:password@host:3128`. Those of the environment are not used.
+    #[schemars(with = "Option<Secret>")]
+    proxy: Option<Spanned<Secret>>,
+    /// Refuses private, loopback, link-local and other addresses that are not public, whatever name leads there.
+    #[serde(default)]
+    deny_private: bool,
+    /// Most redirects by 307 and 308, to the same scheme, host and port, that are followed. Others never are.
+    #[schemars(with = "Option<u8>", range(max = 10))]
+    redirects: Option<Spanned<u8>>,
 }
 
 #[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
@@ -78,35 +95,42 @@ enum Method {
     Patch,
 }
 
-/// Credentials.
-#[derive(Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-enum Auth {
-    /// `Authorization: Bearer …`
-    Bearer {
-        /// The token.
-        token: Secret,
-    },
-    /// `Authorization: Basic …`
-    Basic {
-        /// The user, without a colon.
-        username: String,
-        /// The password.
-        password: Secret,
-    },
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+enum DeleteMethod {
+    #[default]
+    Delete,
+    Post,
+    Put,
+    Patch,
 }
 
-/// TLS.
+/// The request that creates.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Tls {
-    /// PEM file of the root certificates to trust, instead of the system's.
-    #[schemars(with = "Option<PathBuf>")]
-    ca: Option<Spanned<PathBuf>>,
+struct OnNotFound {
+    /// Its method.
+    #[serde(default)]
+    method: Method,
+    /// Where it is sent; may be a template.
+    #[schemars(with = "Secret")]
+    url: Spanned<Secret>,
+}
+
+/// The request that deletes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Delete {
+    /// Its method.
+    #[serde(default)]
+    method: DeleteMethod,
+    /// Where it is sent, if not to `url`; may be a template.
+    #[schemars(with = "Option<Secret>")]
+    url: Option<Spanned<Secret>>,
 }
 
 /// One secret, or a list of them.
-struct Secrets(Vec<Secret>);
+struct SigningSecrets(Vec<Secret>);
 
 #[derive(JsonSchema)]
 #[schemars(untagged)]
@@ -116,99 +140,172 @@ enum OneOrMany {
     Many(Vec<Secret>),
 }
 
-#[derive(JsonSchema)]
-#[schemars(untagged)]
-#[expect(dead_code, reason = "only its schema is wanted")]
-enum OneStatus {
-    Code(u16),
-    Range(String),
-}
-
-/// Reads secrets, and keeps them to mask them where answers are quoted.
-struct Reader<'a> {
-    base: &'a Path,
-    secrets: Vec<String>,
-}
-
-impl Reader<'_> {
-    fn read(&self, secret: &Secret) -> Result<String, String> {
-        let secret = secret.clone().within(self.base);
-        secret.read().map_err(|error| error.to_string())
-    }
-
-    fn keep(&mut self, secret: &str) {
-        self.secrets.push(secret.to_owned());
-    }
-}
-
 /// Settings that cannot be wrong.
 pub(crate) struct Checked {
-    pub(crate) template: Template,
-    pub(crate) verdicts: Verdicts,
-    pub(crate) excerpt: Excerpt,
-    pub(crate) ca: Option<Vec<Certificate>>,
-    pub(crate) identity: serde_json::Value,
+    pub(crate) http: Http,
+    pub(crate) maker: Maker,
+    pub(crate) identity: Value,
 }
 
 impl Raw {
     /// Reads secrets and certificates, and checks every value.
     pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
-        let mut reader = Reader {
-            base: &context.base,
-            secrets: Vec::new(),
-        };
-        let url = check_url(&self.url)?;
+        let mut secrets = Secrets::new(context);
+        let given = given_headers(&self.headers, &mut secrets)?;
+        if let Some(auth) = &self.auth
+            && given.has(&AUTHORIZATION)
+        {
+            let message = "`auth` and the header `authorization` both say who is asking";
+            return Err(SettingsError::at(auth.span(), message).help("remove one of them"));
+        }
         let mut headers = own_headers(context)?;
-        let given = given_headers(&self.headers, &mut reader)?;
-        // What is not secret of the settings that decide what the receiver gets.
-        let identity = json!({
-            "url": url.as_str(),
-            "method": self.method,
-            "format": self.format,
-            "headers": shown(&given),
-        });
+        let content_type = Body::content_type(self.format, self.array.is_some());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         // A header of the same name takes the place of ours: `content-type`, `user-agent`.
-        for (name, value) in &given {
+        for (name, value) in &given.fixed {
             headers.insert(name, value.clone());
         }
-        if let Some(auth) = self.auth {
-            let span = auth.span();
-            if given.contains_key(AUTHORIZATION) {
-                let message = "`auth` and the header `authorization` both say who is asking";
-                return Err(SettingsError::at(span, message).help("remove one of them"));
-            }
-            headers.insert(AUTHORIZATION, auth.into_inner().header(span, &mut reader)?);
-        }
-        let verdicts = Verdicts {
-            success: self.success,
-            retry_on: self.retry_on,
-            reject_on: self.reject_on,
+        let connect = Connect {
+            tls: self.tls,
+            proxy: self.proxy,
+            deny_private: self.deny_private,
+            redirects: self.redirects,
         };
-        if let Some(code) = verdicts.conflict() {
-            return Err(SettingsError::whole(format!(
-                "the status {code} is in more than one of `success`, `retry_on` and `reject_on`"
-            )));
+        let mut action = |key: &str, method: reqwest::Method, url: &Spanned<Secret>| {
+            let place = Place::check(key, url, &mut secrets)?;
+            connect.check(&place.base, url.span())?;
+            Ok(Action { method, place })
+        };
+        let update = action("url", self.method.into(), &self.url)?;
+        let create = self
+            .on_not_found
+            .map(|create| action("on_not_found.url", create.method.into(), &create.url))
+            .transpose()?;
+        let delete = self
+            .delete
+            .map(|delete| match &delete.url {
+                Some(url) => action("delete.url", delete.method.into(), url),
+                None => action("url", delete.method.into(), &self.url),
+            })
+            .transpose()?;
+        let maker = Maker {
+            body: made_body(self.format, self.body.as_ref(), &headers)?,
+            array: self.array.as_ref().map(|most| usize::from(*most.get_ref())),
+            keys: signing_keys(self.signing_secret, &mut secrets)?,
+            update,
+            create,
+            delete,
+            headers,
+            made_headers: given.made,
+        };
+        if let Some(most) = &self.array {
+            check_array(most, &maker)?;
         }
+        check_samples(&maker, self.body.as_ref())?;
+        let verdicts = Verdicts::new(self.success, self.retry_on, self.reject_on)?;
+        let urls = maker.urls();
         Ok(Checked {
-            template: Template {
-                method: self.method.into(),
-                url,
-                headers,
-                format: self.format,
-                keys: signing_keys(self.signing_secret, &mut reader)?,
-            },
-            verdicts,
-            excerpt: Excerpt {
-                secrets: reader.secrets,
-            },
-            ca: self
-                .tls
-                .and_then(|tls| tls.ca)
-                .map(|path| read_ca(&path, &context.base))
-                .transpose()?,
-            identity,
+            http: Http::open(context, &urls, &connect, self.auth, verdicts, secrets)?,
+            identity: identity(&maker, self.format, given.shown, self.body.as_ref()),
+            maker,
         })
     }
+}
+
+/// What is not secret of the settings that decide what the receiver gets.
+fn identity(
+    maker: &Maker,
+    format: Format,
+    headers: BTreeMap<String, String>,
+    body: Option<&Spanned<String>>,
+) -> Value {
+    let action = |action: &Action| json!({ "method": action.method.as_str(), "url": action.place.identity() });
+    let mut identity = Map::from_iter([
+        ("url".to_owned(), json!(maker.update.place.identity())),
+        ("method".to_owned(), json!(maker.update.method.as_str())),
+        ("format".to_owned(), json!(format)),
+        ("headers".to_owned(), json!(headers)),
+    ]);
+    // Only what is set: a key that comes with a new version must not deliver everything again.
+    let set = [
+        ("body", body.map(|body| json!(body.get_ref()))),
+        ("on_not_found", maker.create.as_ref().map(action)),
+        ("delete", maker.delete.as_ref().map(action)),
+        ("array", maker.array.map(|_| json!(true))),
+    ];
+    identity.extend(
+        set.into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?))),
+    );
+    Value::Object(identity)
+}
+
+fn made_body(
+    format: Format,
+    text: Option<&Spanned<String>>,
+    headers: &HeaderMap,
+) -> Result<Body, SettingsError> {
+    match (format, text) {
+        (Format::Template, Some(text)) => {
+            let content_type = headers[CONTENT_TYPE].to_str().unwrap_or_default();
+            let (escape, is_json) = body::escape(content_type);
+            let template = Box::new(Template::compile("body", text, escape)?);
+            Ok(Body::Template { template, is_json })
+        }
+        (Format::Template, None) => {
+            Err(SettingsError::whole("the format `template` needs a `body`")
+                .help(r#"for example body = '{ "id": {{ account }}, "name": {{ name }} }'"#))
+        }
+        (_, Some(text)) => Err(SettingsError::at(
+            text.span(),
+            "`body` is for the format `template` alone",
+        )
+        .help(r#"add format = "template""#)),
+        (Format::Standard, None) => Ok(Body::Standard),
+        (Format::Profile, None) => Ok(Body::Profile),
+        (Format::CloudEvents, None) => Ok(Body::CloudEvents),
+    }
+}
+
+fn check_array(most: &Spanned<u16>, maker: &Maker) -> Result<(), SettingsError> {
+    let wrong = |message: &str| Err(SettingsError::at(most.span(), message));
+    if !(1..=MAX_ARRAY).contains(most.get_ref()) {
+        return wrong("`array` must be from 1 to 10000");
+    }
+    if !maker.update.place.is_fixed() || !maker.made_headers.is_empty() {
+        return wrong(
+            "`array` puts many accounts into one request, so `url` and `headers` cannot be templates",
+        );
+    }
+    if maker.create.is_some() || maker.delete.is_some() {
+        return wrong(
+            "`array` puts many accounts into one request, so `on_not_found` and `delete` cannot be used",
+        );
+    }
+    if let Body::Template { is_json: false, .. } = maker.body {
+        return wrong("`array` needs a `body` that is JSON");
+    }
+    Ok(())
+}
+
+/// What compiles can still be no JSON or no header.
+fn check_samples(maker: &Maker, body: Option<&Spanned<String>>) -> Result<(), SettingsError> {
+    for sample in samples() {
+        let what = sample.what;
+        maker.body.make(&sample.document).map_err(|reason| {
+            let span = body.map(Spanned::span);
+            SettingsError {
+                span,
+                ..SettingsError::whole(format!("`body` for {what}: {reason}"))
+            }
+        })?;
+        for header in &maker.made_headers {
+            header.make(&sample.document).map_err(|reason| {
+                SettingsError::whole(format!("`headers` for {what}: {reason}"))
+            })?;
+        }
+    }
+    Ok(())
 }
 
 impl From<Method> for reqwest::Method {
@@ -221,157 +318,26 @@ impl From<Method> for reqwest::Method {
     }
 }
 
-fn check_url(text: &Spanned<String>) -> Result<Url, SettingsError> {
-    let wrong = |message: String| SettingsError::at(text.span(), message);
-    let url = Url::parse(text.get_ref()).map_err(|error| {
-        wrong(format!("`url` is no URL: {error}")).help("write it as https://host/path")
-    })?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(wrong(format!(
-            "`url` begins with {}:, and only https: and http: can be sent to",
-            url.scheme()
-        )));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("`url` holds a user name or password".into())
-            .help(r#"move them to `auth = { type = "basic", username = "…", password = … }`"#));
-    }
-    if url.fragment().is_some() {
-        return Err(wrong(
-            "`url` has a fragment (#…), which HTTP never sends".into(),
-        ));
-    }
-    Ok(url)
-}
-
-fn own_headers(context: &OpenContext) -> Result<HeaderMap, SettingsError> {
-    let value = |text: String| {
-        HeaderValue::from_str(&text).map_err(|_| {
-            SettingsError::whole(format!(
-                "the target's name {:?} cannot be sent as a header",
-                context.name
-            ))
-            .help("name it with letters, digits and dashes")
-        })
-    };
-    Ok(HeaderMap::from_iter([
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (
-            USER_AGENT,
-            value(format!("profilesync/{}", context.version))?,
-        ),
-        (
-            HeaderName::from_static("profilesync-target"),
-            value(context.name.clone())?,
-        ),
-    ]))
-}
-
-/// Headers that are ours to send: a second one would contradict the body, the connection or the signature.
-fn is_ours(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    matches!(
-        name,
-        "connection"
-            | "content-length"
-            | "host"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    ) || name.starts_with("profilesync-")
-        || name.starts_with("webhook-")
-}
-
-fn given_headers(
-    given: &BTreeMap<String, Spanned<Secret>>,
-    reader: &mut Reader<'_>,
-) -> Result<HeaderMap, SettingsError> {
-    let mut headers = HeaderMap::new();
-    for (key, secret) in given {
-        let wrong = |message: String| SettingsError::at(secret.span(), message);
-        let name = HeaderName::try_from(key)
-            .map_err(|_| wrong(format!("{key:?} is no name of a header")))?;
-        if is_ours(&name) {
-            return Err(wrong(format!(
-                "the header `{name}` is set by profilesync itself"
-            )));
+impl From<DeleteMethod> for reqwest::Method {
+    fn from(method: DeleteMethod) -> Self {
+        match method {
+            DeleteMethod::Delete => Self::DELETE,
+            DeleteMethod::Post => Self::POST,
+            DeleteMethod::Put => Self::PUT,
+            DeleteMethod::Patch => Self::PATCH,
         }
-        let text = reader.read(secret.get_ref()).map_err(&wrong)?;
-        let mut value = HeaderValue::from_str(&text).map_err(|_| {
-            wrong(format!(
-                "the header `{name}` holds a line end or control character"
-            ))
-        })?;
-        if !matches!(secret.get_ref(), Secret::Inline(_)) || names_a_secret(&name) {
-            value.set_sensitive(true);
-            reader.keep(&text);
-        }
-        if headers.insert(&name, value).is_some() {
-            return Err(wrong(format!("the header `{name}` is given twice")));
-        }
-    }
-    Ok(headers)
-}
-
-/// Whether a header of this name holds a secret even when it is written out in the configuration.
-fn names_a_secret(name: &HeaderName) -> bool {
-    ["auth", "cookie", "key", "pass", "secret", "sign", "token"]
-        .iter()
-        .any(|word| name.as_str().contains(word))
-}
-
-/// Names and values, secret values masked.
-fn shown(headers: &HeaderMap) -> BTreeMap<&str, &str> {
-    headers
-        .iter()
-        .map(|(name, value)| {
-            let text = value.to_str().ok().filter(|_| !value.is_sensitive());
-            (name.as_str(), text.unwrap_or("***"))
-        })
-        .collect()
-}
-
-impl Auth {
-    fn header(
-        self,
-        span: Range<usize>,
-        reader: &mut Reader<'_>,
-    ) -> Result<HeaderValue, SettingsError> {
-        let wrong = |message: String| SettingsError::at(span.clone(), message);
-        let mut read = |secret: &Secret| {
-            let text = reader.read(secret).map_err(&wrong)?;
-            reader.keep(&text);
-            Ok(text)
-        };
-        let text = match self {
-            Self::Bearer { token } => format!("Bearer {}", read(&token)?),
-            Self::Basic { username, password } => {
-                if username.contains(':') {
-                    return Err(wrong("a user name of `auth` cannot hold a colon".into()));
-                }
-                let pair = BASE64.encode(format!("{username}:{}", read(&password)?).as_bytes());
-                reader.keep(&pair);
-                format!("Basic {pair}")
-            }
-        };
-        let mut value = HeaderValue::from_str(&text).map_err(|_| {
-            wrong("the secret of `auth` holds a line end or control character".into())
-        })?;
-        value.set_sensitive(true);
-        Ok(value)
     }
 }
 
 fn signing_keys(
-    given: Option<Spanned<Secrets>>,
-    reader: &mut Reader<'_>,
+    given: Option<Spanned<SigningSecrets>>,
+    secrets: &mut Secrets,
 ) -> Result<Vec<Key>, SettingsError> {
     let Some(given) = given else {
         return Ok(Vec::new());
     };
     let wrong = |message: String| SettingsError::at(given.span(), message);
-    let Secrets(list) = given.get_ref();
+    let SigningSecrets(list) = given.get_ref();
     if list.is_empty() {
         return Err(
             wrong("`signing_secret` is an empty list".into()).help("remove it, or name a secret")
@@ -379,52 +345,38 @@ fn signing_keys(
     }
     let mut keys = Vec::with_capacity(list.len());
     for secret in list {
-        let text = reader.read(secret).map_err(wrong)?;
+        let text = secrets.read(secret).map_err(wrong)?;
         keys.push(Key::parse(&text).map_err(wrong)?);
-        reader.keep(&text);
+        secrets.keep(&text);
     }
     Ok(keys)
 }
 
-fn read_ca(path: &Spanned<PathBuf>, base: &Path) -> Result<Vec<Certificate>, SettingsError> {
-    let wrong = |message: String| SettingsError::at(path.span(), message);
-    let file = base.join(path.get_ref());
-    let shown = file.display();
-    let pem = std::fs::read(&file)
-        .map_err(|error| wrong(format!("`tls.ca`: {shown} cannot be read: {error}")))?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(wrong(format!(
-            "`tls.ca`: {shown} holds no certificate in PEM form"
-        ))),
-    }
-}
-
-impl<'de> Deserialize<'de> for Secrets {
+impl<'de> Deserialize<'de> for SigningSecrets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SecretsVisitor)
+        deserializer.deserialize_any(SigningSecretsVisitor)
     }
 }
 
-struct SecretsVisitor;
+struct SigningSecretsVisitor;
 
-impl<'de> Visitor<'de> for SecretsVisitor {
-    type Value = Secrets;
+impl<'de> Visitor<'de> for SigningSecretsVisitor {
+    type Value = SigningSecrets;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a secret or a list of secrets")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Secrets, E> {
-        Ok(Secrets(vec![Secret::Inline(text.to_owned())]))
+    fn visit_str<E: Error>(self, text: &str) -> Result<SigningSecrets, E> {
+        Ok(SigningSecrets(vec![Secret::Inline(text.to_owned())]))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secrets, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SigningSecrets, A::Error> {
         let secret = Secret::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Secrets(vec![secret]))
+        Ok(SigningSecrets(vec![secret]))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Secrets, A::Error> {
-        Vec::deserialize(SeqAccessDeserializer::new(list)).map(Secrets)
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<SigningSecrets, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(list)).map(SigningSecrets)
     }
 }

@@ -49,6 +49,15 @@ pub(crate) fn message_id(document: &Document) -> String {
     format!("msg_{}", HEXLOWER.encode(&digest[..16]))
 }
 
+/// The value of `webhook-id` for an array of documents: the same for every attempt to deliver these.
+pub(crate) fn batch_id(documents: &[&Document]) -> String {
+    let mut digest = Sha256::new();
+    for document in documents {
+        digest.update(message_id(document));
+    }
+    format!("msg_{}", HEXLOWER.encode(&digest.finalize()[..16]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Key, signatures};

@@ -133,10 +133,6 @@ impl Default for Receiver {
 }
 
 impl Receiver {
-    pub(super) fn limits(&self) -> Limits {
-        self.limits
-    }
-
     pub(super) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
@@ -262,6 +258,10 @@ impl Inner {
 
 #[async_trait]
 impl Target for Receiver {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
     async fn deliver(&self, batch: &[Delivery]) -> Answer {
         let documents: Vec<_> = batch
             .iter()

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod answers;
+mod forms;
+mod network;
+mod oauth2;
 mod requests;
 mod server;
 mod settings;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -35,6 +36,37 @@ pub(crate) enum Reply {
     Drip(String, Duration),
     /// Nothing, for ever.
     Silence,
+    /// What this says to the request.
+    Script(Script),
+}
+
+/// Decides on each request.
+#[derive(Clone)]
+pub(crate) struct Script(Arc<dyn Fn(&Received) -> Reply + Send + Sync>);
+
+impl Reply {
+    pub(crate) fn script(decide: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+        Self::Script(Script(Arc::new(decide)))
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a script")
+    }
+}
+
+impl Received {
+    /// Method and path with query.
+    pub(crate) fn method_and_path(&self) -> (&str, &str) {
+        let mut words = self.line.split(' ');
+        (words.next().unwrap(), words.next().unwrap())
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
 }
 
 #[derive(Default)]
@@ -116,8 +148,11 @@ where
 {
     let mut buffer = Vec::new();
     while let Some(received) = read_request(&mut stream, &mut buffer).await {
-        state.lock().unwrap().received.push(received);
-        let reply = reply.lock().unwrap().clone();
+        state.lock().unwrap().received.push(received.clone());
+        let reply = match reply.lock().unwrap().clone() {
+            Reply::Script(Script(decide)) => decide(&received),
+            reply => reply,
+        };
         let written = match reply {
             Reply::Bytes(bytes) => stream.write_all(bytes.as_bytes()).await,
             Reply::BytesAndClose(bytes) => {
@@ -126,7 +161,7 @@ where
                 return;
             }
             Reply::Drip(bytes, pause) => drip(&mut stream, &bytes, pause).await,
-            Reply::Silence => std::future::pending().await,
+            Reply::Silence | Reply::Script(_) => std::future::pending().await,
         };
         if written.is_err() || stream.flush().await.is_err() {
             return;

@@ -42,12 +42,12 @@ fn a_wrong_choice_is_told_the_right_ones() {
     check_with("formt = 'profile'", "unknown field `formt`", "formt");
     check_with(
         "format = 'xml'",
-        "expected `standard` or `profile`",
+        "expected one of `standard`, `profile`, `cloudevents`, `template`",
         "'xml'",
     );
     let methods = "expected one of `POST`, `PUT`, `PATCH`";
     check_with("method = 'GET'", methods, "'GET'");
-    let auth = "expected `bearer` or `basic`";
+    let auth = "expected one of `bearer`, `basic`, `oauth2`";
     check_with("auth = { type = 'digest' }", auth, "");
 }
 
@@ -89,6 +89,125 @@ fn wrong_credentials_are_refused() {
 }
 
 #[test]
+fn wrong_templates_are_refused() {
+    let moving = "does not name its host before the first tag";
+    check(
+        "url = 'https://{{ account }}/'",
+        moving,
+        "'https://{{ account }}/'",
+    );
+    check(
+        "url = 'https://a/{{ acount }}'",
+        "`acount` is undefined",
+        "acount",
+    );
+    check(
+        "url = 'https://a/{{ name | safe }}/../x'",
+        "segment of dots",
+        "",
+    );
+    check_with("format = 'template'", "needs a `body`", "");
+    check_with("body = '{}'", "for the format `template` alone", "'{}'");
+    let body = |body: &str| format!("format = 'template'\nbody = '{body}'");
+    check_with(&body("{{ nam }}"), "`nam` is undefined", "nam");
+    check_with(
+        &body("{{ name | shout }}"),
+        "filter shout is unknown",
+        "shout",
+    );
+    check_with(
+        &body("{\"a\": }"),
+        "an active account: the body would be no JSON",
+        "'{\"a\": }'",
+    );
+    let of_null = "`body` for a destroyed account: the body would be no JSON";
+    check_with(&body("{% if name %}1{% endif %}"), of_null, "");
+    check_with(
+        &body("{{ name + 1 }}"),
+        "fails for an active account",
+        "name + 1",
+    );
+    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
+    check_with(&body(endless), "more than 50000 steps", "");
+    check_with("headers.x-a = '{{ a }}'", "`headers.x-a` fails", "a");
+    check_with(
+        "headers.content-type = '{{ name }}'",
+        "cannot be a template",
+        "'{{ name }}'",
+    );
+    let header = "headers.x-a = \"{{ '\\n' }}\"";
+    check_with(header, "`headers` for an active account", "");
+}
+
+#[test]
+fn wrong_combinations_are_refused() {
+    check_with("array = 0", "from 1 to 10000", "0");
+    check_with("array = 10001", "from 1 to 10000", "10001");
+    let one = "many accounts into one request";
+    check("url = 'https://a/{{ account }}'\narray = 5", one, "5");
+    check_with("array = 5\nheaders.x-a = '{{ account }}'", one, "5");
+    check_with("array = 5\ndelete = {}", one, "5");
+    check_with("array = 5\non_not_found = { url = 'https://a/' }", one, "5");
+    let text = "array = 5\nformat = 'template'\nbody = 'x'\nheaders.content-type = 'text/plain'";
+    check_with(text, "needs a `body` that is JSON", "5");
+    check_with("on_not_found = {}", "missing field `url`", "");
+    check_with(
+        "on_not_found = { url = 'x' }",
+        "`on_not_found.url` is no URL",
+        "'x'",
+    );
+    check_with(
+        "delete = { method = 'GET' }",
+        "expected one of `DELETE`",
+        "",
+    );
+}
+
+#[test]
+fn wrong_ways_to_the_target_are_refused() {
+    check_with("redirects = 11", "more than 10", "11");
+    check_with(
+        "proxy = 'socks5://a'",
+        "no URL of an HTTP proxy",
+        "'socks5://a'",
+    );
+    let both = "proxy = 'http://a:1'\ndeny_private = true";
+    check_with(both, "looks up names itself", "'http://a:1'");
+    for private in [
+        "http://127.0.0.1/",
+        "http://2130706433/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://169.254.169.254/{{ account }}",
+    ] {
+        let settings = format!("deny_private = true\nurl = '{private}'");
+        check(&settings, "is a private address", &format!("'{private}'"));
+    }
+    check_with(
+        "deny_private = true\non_not_found = { url = 'http://10.0.0.1/' }",
+        "is a private address",
+        "'http://10.0.0.1/'",
+    );
+    let issuer = "auth = { type = 'oauth2', token_url = 'http://[::1]/', client_id = 'a', client_secret = 'b' }";
+    check_with(
+        &format!("deny_private = true\n{issuer}"),
+        "is a private address",
+        "",
+    );
+    check_with("tls.certificate = '/a'", "needs `tls.private_key`", "'/a'");
+    check_with("tls.private_key = '/a'", "needs `tls.certificate`", "'/a'");
+    let none = "tls = { certificate = '/dev/null', private_key = '/dev/null' }";
+    check_with(none, "hold no certificate and key", "'/dev/null'");
+    check_with(
+        "auth = { type = 'oauth2', client_id = 'a' }",
+        "missing field `token_url`",
+        "",
+    );
+    let ftp =
+        "auth = { type = 'oauth2', token_url = 'ftp://a', client_id = 'a', client_secret = 'b' }";
+    check_with(ftp, "`auth.token_url` begins with ftp:", "");
+}
+
+#[test]
 fn wrong_statuses_are_refused() {
     check_with("success = [99]", "\"500-599\"", "99");
     check_with("success = ['300-200']", "\"500-599\"", "'300-200'");
@@ -103,6 +222,7 @@ fn the_identity_follows_what_is_sent_and_not_the_secrets() {
     for same in [
         "url = 'http://a'\nauth = { type = 'bearer', token = 'x' }",
         "url = 'http://a/'\nsigning_secret = 'x'\nsuccess = [409]",
+        "url = 'http://a/'\nproxy = 'http://b:1'\nredirects = 1",
     ] {
         assert_eq!(identity(same), plain);
     }
@@ -111,6 +231,11 @@ fn the_identity_follows_what_is_sent_and_not_the_secrets() {
         "url = 'http://a/'\nformat = 'profile'",
         "url = 'http://a/'\nmethod = 'PUT'",
         "url = 'http://a/'\nheaders = { x = 'y' }",
+        "url = 'http://a/{{ account }}'",
+        "url = 'http://a/'\narray = 10",
+        "url = 'http://a/'\ndelete = {}",
+        "url = 'http://a/'\non_not_found = { url = 'http://a/b' }",
+        "url = 'http://a/'\nformat = 'template'\nbody = '{}'",
     ] {
         assert_ne!(identity(other), plain);
     }
@@ -124,10 +249,17 @@ fn the_schema_names_every_key() {
     let properties = schema.get("properties").unwrap().as_object().unwrap();
     let names: Vec<_> = properties.keys().map(String::as_str).collect();
     let expected = [
+        "array",
         "auth",
+        "body",
+        "delete",
+        "deny_private",
         "format",
         "headers",
         "method",
+        "on_not_found",
+        "proxy",
+        "redirects",
         "reject_on",
         "retry_on",
         "signing_secret",

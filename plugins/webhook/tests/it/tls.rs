@@ -3,40 +3,94 @@
 use std::sync::Arc;
 
 use profilesync_target::Outcome;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio_rustls::{
     TlsAcceptor,
-    rustls::{ServerConfig, pki_types::PrivateKeyDer},
+    rustls::{RootCertStore, ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier},
 };
 
 use crate::{
     deliver, open,
     server::{Server, answer},
+    try_open,
 };
+
+type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+fn authority() -> Issuer {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn issue(name: &str, by: &Issuer) -> (Certificate, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new([name.to_owned()]).unwrap();
+    (params.signed_by(&key, by).unwrap(), key)
+}
+
+/// A server that the CA vouches for as `localhost`, and that asks for certificates of `clients` if there is one.
+async fn listen(ca: &Issuer, clients: Option<&Issuer>) -> Server {
+    profilesync_webhook::install_crypto();
+    let (certificate, key) = issue("localhost", ca);
+    let builder = ServerConfig::builder();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(clients.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots));
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let chain = vec![certificate.der().clone()];
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = builder.with_single_cert(chain, key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    Server::listen(answer("200 OK", "", ""), Some(acceptor)).await
+}
 
 /// A CA in PEM form, and a server that it vouches for as `localhost`.
 async fn server() -> (String, Server) {
-    profilesync_webhook::install_crypto();
-    let mut params = CertificateParams::new([]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(["localhost".to_owned()])
-        .unwrap()
-        .signed_by(&key, &ca)
-        .unwrap();
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    (
-        ca.pem(),
-        Server::listen(answer("200 OK", "", ""), Some(acceptor)).await,
-    )
+    let ca = authority();
+    let server = listen(&ca, None).await;
+    (ca.pem(), server)
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown() {
+    let (ca, clients) = (authority(), authority());
+    let server = listen(&ca, Some(&clients)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    write("ca.pem", ca.pem());
+    for (name, by) in [("ours", &clients), ("strange", &ca)] {
+        let (certificate, key) = issue(name, by);
+        write(&format!("{name}.pem"), certificate.pem());
+        write(&format!("{name}-key.pem"), key.serialize_pem());
+    }
+    let try_with = |certificate: &str, key: &str| {
+        let (folder, port) = (folder.path().display(), server.address.port());
+        try_open(&format!(
+            "url = 'https://localhost:{port}/'
+             tls.ca = '{folder}/ca.pem'
+             tls.certificate = '{folder}/{certificate}.pem'
+             tls.private_key = '{folder}/{key}.pem'"
+        ))
+    };
+    let outcome = deliver(&*try_with("ours", "ours-key").unwrap().target).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    let outcome = deliver(&*try_with("strange", "strange-key").unwrap().target).await;
+    assert!(matches!(outcome, Outcome::Fault { .. }), "{outcome:?}");
+    let error = try_with("ours", "strange-key").err().unwrap();
+    assert!(error.help.unwrap().contains("must belong together"));
+    let without = open(&format!(
+        "url = 'https://localhost:{}/'\ntls.ca = '{}/ca.pem'",
+        server.address.port(),
+        folder.path().display()
+    ));
+    let outcome = deliver(&*without).await;
+    assert!(matches!(outcome, Outcome::Fault { .. }), "{outcome:?}");
 }
 
 #[tokio::test]

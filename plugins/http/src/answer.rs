@@ -1,13 +1,14 @@
 //! What an answer means: its status decides, its body is only quoted.
 
-use std::{fmt, ops::RangeInclusive, time::Duration};
+use std::{borrow::Cow, fmt, ops::RangeInclusive, time::Duration};
 
 use jiff::{Timestamp, fmt::rfc2822};
-use profilesync_target::Outcome;
+use profilesync_target::{Outcome, SettingsError};
 use reqwest::{
     Response, StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, Visitor},
@@ -15,50 +16,77 @@ use serde::{
 use tokio::time::timeout;
 
 /// Bytes read of a body.
-const MAX_BODY: usize = 64 * 1024;
+pub(crate) const MAX_BODY: usize = 64 * 1024;
 
 /// How long a body may take after the status; then the connection is closed and what came is quoted.
 const MAX_BODY_TIME: Duration = Duration::from_secs(1);
-
-/// Characters of a body that a reason quotes.
-const MAX_EXCERPT: usize = 200;
 
 /// The longest delay an answer can ask for; the daemon's own bound is far below.
 const MAX_RETRY_AFTER: u64 = 7 * 24 * 60 * 60;
 
 /// One status (`409`) or several (`"500-599"`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Statuses(RangeInclusive<u16>);
+pub struct Statuses(RangeInclusive<u16>);
 
-/// The statuses whose meaning the configuration sets; no status is in two lists.
+/// What answers mean: the usual, but for the statuses whose meaning the configuration sets.
 #[derive(Default)]
-pub(crate) struct Verdicts {
-    pub(crate) success: Vec<Statuses>,
-    pub(crate) retry_on: Vec<Statuses>,
-    pub(crate) reject_on: Vec<Statuses>,
+pub struct Verdicts {
+    success: Vec<Statuses>,
+    retry_on: Vec<Statuses>,
+    reject_on: Vec<Statuses>,
 }
 
 impl Verdicts {
+    /// Of the keys `success`, `retry_on` and `reject_on`.
+    ///
+    /// # Errors
+    /// When a status is in two of them.
+    pub fn new(
+        success: Vec<Statuses>,
+        retry_on: Vec<Statuses>,
+        reject_on: Vec<Statuses>,
+    ) -> Result<Self, SettingsError> {
+        let verdicts = Self {
+            success,
+            retry_on,
+            reject_on,
+        };
+        match verdicts.conflict() {
+            Some(code) => Err(SettingsError::whole(format!(
+                "the status {code} is in more than one of `success`, `retry_on` and `reject_on`"
+            ))),
+            None => Ok(verdicts),
+        }
+    }
+
+    /// Whether the configuration says what this status means.
+    #[must_use]
+    pub fn names(&self, status: StatusCode) -> bool {
+        [&self.success, &self.retry_on, &self.reject_on]
+            .iter()
+            .any(|list| has(list, status.as_u16()))
+    }
+
     /// The outcome of a delivery that was answered. `quote` gives the body for a reason.
     pub(crate) fn judge(
         &self,
         host: &str,
         status: StatusCode,
         after: Option<Duration>,
+        redirects: &str,
         quote: impl FnOnce() -> String,
     ) -> Outcome {
         let code = status.as_u16();
-        let has = |list: &[Statuses]| list.iter().any(|statuses| statuses.0.contains(&code));
-        let retry = has(&self.retry_on);
-        let reject = has(&self.reject_on);
-        if has(&self.success) || (status.is_success() && !retry && !reject) {
+        let retry = has(&self.retry_on, code);
+        let reject = has(&self.reject_on, code);
+        if has(&self.success, code) || (status.is_success() && !retry && !reject) {
             return Outcome::Delivered {
                 answer: status.to_string(),
             };
         }
         let mut reason = format!("{host} answered {status}");
         if status.is_redirection() {
-            reason.push_str(", and redirects are not followed: set `url` to where it leads");
+            reason.push_str(redirects);
         }
         let quote = quote();
         if !quote.is_empty() {
@@ -75,15 +103,17 @@ impl Verdicts {
     }
 
     /// A status that is in two of the lists.
-    pub(crate) fn conflict(&self) -> Option<u16> {
+    fn conflict(&self) -> Option<u16> {
         let lists = [&self.success, &self.retry_on, &self.reject_on];
         (100..=599).find(|code| {
-            let holders = lists
-                .iter()
-                .filter(|list| list.iter().any(|statuses| statuses.0.contains(code)));
+            let holders = lists.iter().filter(|list| has(list, *code));
             holders.count() > 1
         })
     }
+}
+
+fn has(list: &[Statuses], code: u16) -> bool {
+    list.iter().any(|statuses| statuses.0.contains(&code))
 }
 
 /// The delay an answer asks for: seconds, or a date.
@@ -99,51 +129,51 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER)))
 }
 
-/// Reads the body as far as it is short and comes quickly, so that its connection can be used again. `left` is what
-/// is left of the delivery's time.
-pub(crate) async fn read_body(mut response: Response, left: Duration) -> Vec<u8> {
+/// Reads the body, so that its connection can be used again; and whether that is all of it. With `left`, what is left
+/// of the delivery's time, only what comes quickly.
+pub(crate) async fn read_body(mut response: Response, left: Option<Duration>) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
     let reading = async {
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY - body.len())]);
-            if body.len() == MAX_BODY {
-                break;
+        while body.len() < MAX_BODY {
+            match response.chunk().await {
+                Ok(Some(chunk)) => {
+                    body.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY - body.len())]);
+                }
+                Ok(None) => return true,
+                Err(_) => return false,
             }
         }
+        matches!(response.chunk().await, Ok(None))
     };
-    // Half of the time left: the status is known and must not be lost over the body. Running out of it is no error.
-    let _ = timeout(MAX_BODY_TIME.min(left / 2), reading).await;
-    body
-}
-
-/// Quotes bodies, without the target's secrets.
-pub(crate) struct Excerpt {
-    pub(crate) secrets: Vec<String>,
-}
-
-impl Excerpt {
-    /// The first words of a body, on one line.
-    pub(crate) fn quote(&self, body: &[u8]) -> String {
-        let mut text = String::from_utf8_lossy(body).into_owned();
-        for secret in &self.secrets {
-            text = text.replace(secret, "***");
-        }
-        let printable: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        let mut words: String = printable.split_whitespace().collect::<Vec<_>>().join(" ");
-        if let Some((end, _)) = words.char_indices().nth(MAX_EXCERPT) {
-            words.truncate(end);
-            words.push('…');
-        }
-        words
-    }
+    let whole = match left {
+        // Half of the time left: the status is known and must not be lost over the body.
+        Some(left) => timeout(MAX_BODY_TIME.min(left / 2), reading)
+            .await
+            .unwrap_or(false),
+        None => reading.await,
+    };
+    (body, whole)
 }
 
 impl<'de> Deserialize<'de> for Statuses {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(StatusesVisitor)
+    }
+}
+
+impl JsonSchema for Statuses {
+    fn schema_name() -> Cow<'static, str> {
+        "Statuses".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "One HTTP status (409) or several (\"500-599\").",
+            "anyOf": [
+                { "type": "integer", "minimum": 100, "maximum": 599 },
+                { "type": "string", "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$" },
+            ],
+        })
     }
 }
 
@@ -179,7 +209,7 @@ mod tests {
 
     use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 
-    use super::{Excerpt, retry_after};
+    use super::retry_after;
 
     fn after(text: &str) -> Option<u64> {
         let now = "2015-10-21T07:27:30Z".parse().unwrap();
@@ -198,20 +228,5 @@ mod tests {
         }
         let none = retry_after(&HeaderMap::new(), jiff::Timestamp::UNIX_EPOCH);
         assert_eq!(none, None::<Duration>);
-    }
-
-    #[test]
-    fn a_quote_is_short_printable_and_without_secrets() {
-        let excerpt = Excerpt {
-            secrets: vec!["hunter2".into()],
-        };
-        assert_eq!(
-            excerpt.quote(b"bad\r\n\x1b[31m key\0 hunter2 \xff"),
-            "bad [31m key *** \u{fffd}"
-        );
-        assert_eq!(
-            excerpt.quote("ü".repeat(300).as_bytes()),
-            format!("{}…", "ü".repeat(200))
-        );
     }
 }

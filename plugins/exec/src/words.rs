@@ -1,0 +1,146 @@
+//! What a child writes to standard error, on its way to the daemon's log.
+//!
+//! An output does not log on its own account, and this is none: it hands on another program's lines. Through
+//! `tracing`, because the child's own lines between the daemon's would break `--log json` and the journal's
+//! priorities, would not name the target, and could hold secrets. The pipe is always read, so that a flood stops
+//! nobody; what is too much is counted instead of logged.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+use crate::text::Mask;
+
+/// Most bytes of a line that are kept until it ends, and most characters that are logged.
+const MAX_LINE: usize = 4096;
+const MAX_LOGGED: usize = 2000;
+
+/// Lines that are logged in one second.
+const MAX_RATE: u32 = 200;
+
+/// How long the rest of a dead child's lines is waited for.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// The reader of one child's standard error. Ends with the child; dropped, at once.
+#[derive(Debug)]
+pub(crate) struct Words {
+    last: Arc<Mutex<String>>,
+    reading: JoinHandle<()>,
+}
+
+impl Words {
+    /// Begins to read.
+    pub(crate) fn listen(
+        stderr: impl AsyncRead + Send + Unpin + 'static,
+        target: String,
+        mask: Mask,
+    ) -> Self {
+        let last = Arc::new(Mutex::new(String::new()));
+        let log = Log {
+            target,
+            mask,
+            last: Arc::clone(&last),
+            window: Instant::now(),
+            logged: 0,
+            missed: 0,
+        };
+        Self {
+            last,
+            reading: tokio::spawn(read(stderr, log)),
+        }
+    }
+
+    /// The last line of a child that is dead.
+    pub(crate) async fn last(mut self) -> Option<String> {
+        // Something that outlived the child may hold the pipe.
+        let _ = timeout(DRAIN, &mut self.reading).await;
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(last.clone()).filter(|line| !line.is_empty())
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+async fn read(mut stderr: impl AsyncRead + Unpin, mut log: Log) {
+    let mut chunk = [0; 4096];
+    let mut line = Vec::new();
+    while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
+        for piece in chunk[..length].split_inclusive(|&byte| byte == b'\n') {
+            let room = MAX_LINE - line.len();
+            line.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") {
+                log.take(&line);
+                line.clear();
+            }
+        }
+    }
+    log.take(&line);
+    log.tell_missed();
+}
+
+struct Log {
+    target: String,
+    mask: Mask,
+    last: Arc<Mutex<String>>,
+    window: Instant,
+    logged: u32,
+    missed: u64,
+}
+
+impl Log {
+    fn take(&mut self, line: &[u8]) {
+        let now = Instant::now();
+        if Duration::from_secs(1) <= now - self.window {
+            self.tell_missed();
+            self.window = now;
+            self.logged = 0;
+        }
+        if self.logged == MAX_RATE {
+            self.missed += 1;
+            return;
+        }
+        let line = self.mask.line(&String::from_utf8_lossy(line), MAX_LOGGED);
+        if line.is_empty() {
+            return;
+        }
+        self.logged += 1;
+        tracing::info!(target = self.target, "{line}");
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = line;
+    }
+
+    fn tell_missed(&mut self) {
+        if self.missed > 0 {
+            let lines = std::mem::take(&mut self.missed);
+            tracing::warn!(target = self.target, lines, "the plugin says too much");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flood_is_read_to_its_end() {
+        let mut flood = vec![b'x'; 10_000_000];
+        flood.extend_from_slice(b"\nlast\xff words of hunter2\n");
+        let mut mask = Mask::default();
+        mask.add("hunter2");
+        let words = Words::listen(std::io::Cursor::new(flood), "crm".into(), mask);
+        assert_eq!(
+            words.last().await.as_deref(),
+            Some("last\u{fffd} words of ***")
+        );
+    }
+}

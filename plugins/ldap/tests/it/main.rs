@@ -1,0 +1,95 @@
+//! The ldap output against slapd.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod entries;
+mod server;
+mod settings;
+mod tls;
+mod world;
+
+use std::time::Duration;
+
+use profilesync_target::{
+    Answer, Delivery, Document, OpenContext, Opened, Outcome, Settings, SettingsError, Status,
+    Target,
+};
+use server::{BASE, BIND_DN, PASSWORD, Server};
+
+/// Opens a target with these settings.
+fn try_open(settings: &str) -> Result<Opened, SettingsError> {
+    let context = OpenContext {
+        name: "directory".into(),
+        version: "1.2.3",
+        timeout: Duration::from_secs(5),
+        base: ".".into(),
+    };
+    (profilesync_ldap::KIND.open)(&context, Settings::from_toml(settings)?)
+}
+
+#[track_caller]
+fn open(settings: &str) -> Box<dyn Target> {
+    try_open(settings).unwrap().target
+}
+
+/// The least that a target of this server needs.
+fn settings(server: &Server) -> String {
+    format!(
+        "url = 'ldap://{}'\nbind_dn = '{BIND_DN}'\npassword = '{PASSWORD}'\nbase = '{BASE}'\n",
+        server.address
+    )
+}
+
+/// The same with a class that holds all of a document.
+fn full_settings(server: &Server) -> String {
+    settings(server)
+        + "object_class = ['profilesyncAccountProfile']
+           [attributes]
+           profilesyncAccount = 'account'
+           profilesyncAppId = 'sdk_app_id'
+           profilesyncRevision = 'revision'
+           profilesyncName = 'name'
+           profilesyncIntroduction = 'introduction'
+           profilesyncFaceUrl = 'face_url'
+           profilesyncOrganization = 'organization'
+           profilesyncOwner = 'owner'
+           profilesyncOperator = 'operator'
+           profilesyncEventTime = 'event_time'
+           profilesyncExtra = 'extra'
+          "
+}
+
+fn document(account: &str, revision: u64) -> Document {
+    Document {
+        sdk_app_id: 1_400_000_000,
+        account: account.into(),
+        revision,
+        status: Status::Active,
+        name: Some(format!("Name {revision}")),
+        introduction: Some("Introduction".into()),
+        face_url: Some("http://this.is.newface.url".into()),
+        organization: None,
+        owner: None,
+        operator: Some("leckie".into()),
+        event_time: 1_670_574_414_123,
+        extra: serde_json::Map::new(),
+    }
+}
+
+fn destroyed(account: &str, revision: u64) -> Document {
+    Document {
+        status: Status::Destroyed,
+        name: None,
+        introduction: None,
+        face_url: None,
+        operator: None,
+        ..document(account, revision)
+    }
+}
+
+async fn deliver(target: &dyn Target, document: Document) -> Outcome {
+    match target.deliver(&[Delivery::from(document)]).await {
+        Answer::Each(mut outcomes) => outcomes.remove(0),
+        Answer::Whole(outcome) => outcome,
+    }
+}

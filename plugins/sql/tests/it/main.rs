@@ -1,0 +1,32 @@
+//! The sql output against PostgreSQL and MariaDB servers of its own, and SQLite files.
+//!
+//! - `server`: starts, stops and freezes the servers
+//! - `world`: the conformance suite
+//! - `outside`: a client of the tests, and what it reads
+
+#![cfg(test)]
+
+mod outside;
+mod server;
+mod world;
+
+use std::{path::PathBuf, time::Duration};
+
+use profilesync_target::{OpenContext, Opened, Settings, SettingsError, Target};
+
+/// Opens a target by its settings.
+fn try_open(settings: &str) -> Result<Opened, SettingsError> {
+    let context = OpenContext {
+        name: "db".into(),
+        version: "1.2.3",
+        timeout: Duration::from_secs(10),
+        base: PathBuf::from("."),
+    };
+    (profilesync_sql::KIND.open)(&context, Settings::from_toml(settings)?)
+}
+
+fn open(settings: &str) -> Box<dyn Target> {
+    try_open(settings)
+        .unwrap_or_else(|error| panic!("{settings}: {error}"))
+        .target
+}
