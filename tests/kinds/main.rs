@@ -54,6 +54,8 @@ mod exec;
 mod file;
 #[cfg(feature = "ldap")]
 mod ldap;
+#[cfg(feature = "object-store")]
+mod object_store;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "sql")]
