@@ -54,6 +54,8 @@ mod exec;
 mod file;
 #[cfg(feature = "ldap")]
 mod ldap;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "object-store")]
 mod object_store;
 #[cfg(feature = "redis")]

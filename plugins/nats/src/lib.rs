@@ -1,1 +1,153 @@
-//! The `nats` output: messages in a NATS JetStream stream, or a key-value bucket.
+//! The nats output: profiles as messages of a JetStream stream, or as the values of a key-value bucket.
+//!
+//! `settings.rs` checks the configuration, `name.rs` makes subjects and keys that no account can break out of,
+//! `messages.rs` and `bucket.rs` say what is sent, `link.rs` holds the connections and `answer.rs` says what an answer
+//! means. Streams and buckets are made by their owner.
+
+mod answer;
+mod bucket;
+mod link;
+mod messages;
+mod name;
+mod settings;
+
+use async_nats::Client;
+use async_trait::async_trait;
+use futures_util::future::try_join_all;
+use profilesync_target::{
+    Answer, Delivery, Document, Kind, Limits, OpenContext, Opened, Outcome, ReadBack, Settings,
+    SettingsError, State, Status, Target,
+};
+
+use crate::{bucket::Bucket, link::Link, messages::Messages};
+
+/// `type = "nats"`
+pub const KIND: Kind = Kind {
+    name: "nats",
+    open,
+    schema: profilesync_target::schema_of::<settings::Raw>,
+};
+
+/// Requests under way on one connection.
+const BATCH: usize = 100;
+
+struct Nats {
+    link: Link,
+    shape: Shape,
+    place: String,
+}
+
+/// What profiles become.
+enum Shape {
+    Messages(Messages),
+    Bucket(Bucket),
+}
+
+fn open(context: &OpenContext, settings: Settings<'_>) -> Result<Opened, SettingsError> {
+    let checked = settings.parse::<settings::Raw>()?.check(context)?;
+    let target = Nats {
+        place: checked.link.place(),
+        link: checked.link,
+        shape: checked.shape,
+    };
+    Ok(Opened {
+        identity: checked.identity,
+        target: Box::new(target),
+    })
+}
+
+#[async_trait]
+impl Target for Nats {
+    fn limits(&self) -> Limits {
+        Limits {
+            batch: BATCH,
+            ..Limits::default()
+        }
+    }
+
+    async fn deliver(&self, batch: &[Delivery]) -> Answer {
+        let work = |client: Client| async move {
+            let puts = batch
+                .iter()
+                .map(|delivery| self.put(&client, &delivery.document));
+            try_join_all(puts).await
+        };
+        match self.link.run(work).await {
+            Ok(outcomes) => Answer::Each(outcomes),
+            Err(reason) => Answer::Whole(Outcome::Fault {
+                reason,
+                after: None,
+            }),
+        }
+    }
+
+    async fn probe(&self) -> Result<(), String> {
+        let work = |client: Client| async move {
+            Ok(match &self.shape {
+                Shape::Messages(messages) => messages.probe(&client, &self.place).await,
+                Shape::Bucket(bucket) => bucket.probe(&client, &self.place).await,
+            })
+        };
+        self.link.run(work).await?
+    }
+
+    fn render(&self, document: &Document) -> Result<String, String> {
+        Ok(match &self.shape {
+            Shape::Messages(messages) => messages.render(document),
+            Shape::Bucket(bucket) => bucket.render(document),
+        })
+    }
+
+    fn read_back(&self) -> Option<&dyn ReadBack> {
+        match self.shape {
+            Shape::Messages(_) => None,
+            Shape::Bucket(_) => Some(self),
+        }
+    }
+
+    async fn close(&self) {
+        self.link.clear();
+    }
+}
+
+impl Nats {
+    async fn put(&self, client: &Client, document: &Document) -> Result<Outcome, String> {
+        match &self.shape {
+            Shape::Messages(messages) => messages.put(client, &self.place, document).await,
+            Shape::Bucket(bucket) => bucket.put(client, &self.place, document).await,
+        }
+    }
+}
+
+#[async_trait]
+impl ReadBack for Nats {
+    async fn held(&self, documents: &[Document]) -> Result<Vec<Option<State>>, String> {
+        let Shape::Bucket(bucket) = &self.shape else {
+            return Err("messages cannot be read back".into());
+        };
+        let mut states = Vec::with_capacity(documents.len());
+        for chunk in documents.chunks(BATCH) {
+            let work = |client: Client| async move {
+                let reads = chunk
+                    .iter()
+                    .map(|document| bucket.state(&client, &self.place, document));
+                try_join_all(reads).await
+            };
+            states.extend(self.link.run(work).await?);
+        }
+        Ok(states)
+    }
+
+    fn wanted(&self, document: &Document) -> Option<State> {
+        if document.status == Status::Destroyed {
+            return None;
+        }
+        let value = serde_json::from_slice(&body(document));
+        Some(value.expect("a document is a JSON object"))
+    }
+}
+
+/// The document as JSON.
+fn body(document: &Document) -> Vec<u8> {
+    serde_json::to_vec(document).expect("a document is made of texts and numbers")
+}

@@ -1,0 +1,141 @@
+//! What an answer of JetStream means.
+
+use async_nats::{
+    Message,
+    client::{RequestError, RequestErrorKind},
+};
+use profilesync_target::Outcome;
+use serde::Deserialize;
+
+/// The message is larger than the stream takes.
+const TOO_LARGE: u32 = 10_054;
+/// There is no such message.
+const NO_MESSAGE: u32 = 10_037;
+/// There is no such stream.
+const NO_STREAM: u32 = 10_059;
+/// The subject's last message is another one than was expected.
+const WRONG_LAST: u32 = 10_071;
+/// The same, as servers since 2.11 tell it when messages are refused before they are stored.
+const WRONG_LAST_CONSTANT: u32 = 10_164;
+
+/// Characters of the server's words that a reason quotes.
+const MAX_QUOTE: usize = 200;
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// No stream takes messages of this subject, or there is no JetStream.
+    Nobody,
+    /// Someone else wrote meanwhile.
+    Conflict,
+    /// There is no such stream.
+    NoStream,
+    /// There is no such message.
+    NoMessage,
+    /// The message is too large for the server or the stream.
+    TooLarge(String),
+    /// Whatever else the server said.
+    Other(String),
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    error: Option<ApiError>,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    code: u32,
+    #[serde(default)]
+    err_code: u32,
+    #[serde(default)]
+    description: String,
+}
+
+/// What JetStream answers to a message that it stored.
+#[derive(Deserialize)]
+pub(crate) struct Ack {
+    /// The stream.
+    pub(crate) stream: String,
+    /// The message's number there.
+    pub(crate) seq: u64,
+    /// Whether it was there already.
+    #[serde(default)]
+    pub(crate) duplicate: bool,
+}
+
+/// An answer in JSON, or the refusal in its place.
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(message: &Message) -> Result<T, Refusal> {
+    let garbled = || Refusal::Other("the answer is none of JetStream's".into());
+    let envelope: Envelope = serde_json::from_slice(&message.payload).map_err(|_| garbled())?;
+    match envelope.error {
+        None => serde_json::from_slice(&message.payload).map_err(|_| garbled()),
+        Some(error) => Err(match error.err_code {
+            WRONG_LAST | WRONG_LAST_CONSTANT => Refusal::Conflict,
+            NO_MESSAGE => Refusal::NoMessage,
+            NO_STREAM => Refusal::NoStream,
+            TOO_LARGE => Refusal::TooLarge(excerpt(&error.description)),
+            code => Refusal::Other(format!(
+                "{} ({}, {code})",
+                excerpt(&error.description),
+                error.code
+            )),
+        }),
+    }
+}
+
+/// A request that got no answer: refused, or an error of the connection.
+pub(crate) fn of_request(error: &RequestError) -> Result<Refusal, String> {
+    match error.kind() {
+        RequestErrorKind::NoResponders => Ok(Refusal::Nobody),
+        RequestErrorKind::MaxPayloadExceeded => Ok(Refusal::TooLarge(excerpt(&error.to_string()))),
+        _ => Err(error.to_string()),
+    }
+}
+
+impl Refusal {
+    /// The outcome of one account. `missing` says what is not there and how it is created.
+    pub(crate) fn outcome(self, place: &str, missing: &str) -> Outcome {
+        let fault = |reason: String| Outcome::Fault {
+            reason,
+            after: None,
+        };
+        match self {
+            Self::Nobody | Self::NoStream | Self::NoMessage => fault(format!("{place}: {missing}")),
+            Self::Conflict => Outcome::Retry {
+                reason: format!("{place}: others keep writing this key"),
+                after: None,
+            },
+            Self::TooLarge(words) => Outcome::Rejected {
+                reason: format!("the message is too large for {place}: {words}"),
+            },
+            Self::Other(words) => fault(format!("{place} refused: {words}")),
+        }
+    }
+
+    /// What a probe says.
+    pub(crate) fn text(self, place: &str, missing: &str) -> String {
+        self.outcome(place, missing).text().to_owned()
+    }
+}
+
+/// What the server said before it closed the connection or ignored a message, and the way out.
+pub(crate) fn refused(words: &str) -> String {
+    let way_out = if words.to_lowercase().contains("permissions violation") {
+        "; the user needs the permissions that the README lists"
+    } else {
+        ""
+    };
+    format!("{}{way_out}", excerpt(words))
+}
+
+/// The first words, on one line.
+fn excerpt(text: &str) -> String {
+    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut text: String = printable.collect();
+    if let Some((end, _)) = text.char_indices().nth(MAX_QUOTE) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,202 @@
+//! The connections to the server: opened when they are needed, kept between deliveries, and let go of after any
+//! trouble. The client's own reconnecting is cut short, for what it would send late has been tried again meanwhile.
+
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_nats::{
+    Client, ClientError, ConnectOptions, Event, HeaderMap, Message, Request, ServerAddr,
+};
+use tokio::{select, sync::watch};
+
+use crate::answer::{self, Refusal};
+
+/// Opening a connection that takes longer is a fault of the target; the time limit of a delivery may be shorter.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Servers, how to log in there, and the connections to them that nothing is using.
+pub(crate) struct Link {
+    pub(crate) servers: Vec<ServerAddr>,
+    pub(crate) login: Login,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) idle: Mutex<Vec<Connection>>,
+}
+
+/// What to log in with.
+pub(crate) enum Login {
+    None,
+    User {
+        name: String,
+        password: String,
+    },
+    Token(String),
+    /// The text of a credentials file.
+    Credentials(String),
+}
+
+/// PEM files.
+pub(crate) struct Tls {
+    pub(crate) ca: Option<PathBuf>,
+    /// Certificate and key.
+    pub(crate) own: Option<(PathBuf, PathBuf)>,
+}
+
+/// One connection to one server.
+pub(crate) struct Connection {
+    client: Client,
+    /// The first trouble it had.
+    trouble: watch::Receiver<Option<String>>,
+}
+
+impl Link {
+    /// Hosts and ports, for messages.
+    pub(crate) fn place(&self) -> String {
+        let places = self.servers.iter().map(place);
+        places.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Does work that may be done twice over a connection, and gives up when the connection has trouble.
+    ///
+    /// A connection is out of the pool while it is used: what is dropped here takes it along, with the requests that
+    /// are still to be answered.
+    pub(crate) async fn run<'a, T, F: Future<Output = Result<T, String>> + Send>(
+        &self,
+        work: impl Fn(Client) -> F + Send + Sync + 'a,
+    ) -> Result<T, String> {
+        if let Some(connection) = self.take() {
+            match connection.run(&work).await {
+                Ok(done) => {
+                    self.keep(connection);
+                    return Ok(done);
+                }
+                // The server went away since, and all idle connections with it; it may be back.
+                Err(_) => self.clear(),
+            }
+        }
+        let connection = self.open().await?;
+        let done = connection.run(&work).await.map_err(|trouble| {
+            let place = self.place();
+            format!("{place}: {trouble}")
+        })?;
+        self.keep(connection);
+        Ok(done)
+    }
+
+    async fn open(&self) -> Result<Connection, String> {
+        let place = self.place();
+        let (sender, trouble) = watch::channel(None);
+        let options = self.options()?.event_callback(move |event| {
+            if let Some(text) = trouble_of(&event) {
+                sender.send_if_modified(|first| {
+                    let is_first = first.is_none();
+                    first.get_or_insert(text);
+                    is_first
+                });
+            }
+            async {}
+        });
+        match options.connect(&self.servers[..]).await {
+            Ok(client) => Ok(Connection { client, trouble }),
+            Err(error) => Err(format!("cannot connect to {place}: {error}")),
+        }
+    }
+
+    fn options(&self) -> Result<ConnectOptions, String> {
+        let mut options = ConnectOptions::new()
+            .name("profilesync")
+            .connection_timeout(CONNECT_TIMEOUT)
+            // A delivery has its own time limit.
+            .request_timeout(None)
+            .ignore_discovered_servers()
+            // Zero would be no limit.
+            .max_reconnects(self.servers.len());
+        options = match &self.login {
+            Login::None => options,
+            Login::User { name, password } => {
+                options.user_and_password(name.clone(), password.clone())
+            }
+            Login::Token(token) => options.token(token.clone()),
+            Login::Credentials(text) => options
+                .credentials(text)
+                .map_err(|_| "the credentials cannot be read".to_owned())?,
+        };
+        if let Some(tls) = &self.tls {
+            options = options.require_tls(true);
+            if let Some(ca) = &tls.ca {
+                options = options.add_root_certificates(ca.clone());
+            }
+            if let Some((certificate, key)) = &tls.own {
+                options = options.add_client_certificate(certificate.clone(), key.clone());
+            }
+        }
+        Ok(options)
+    }
+
+    fn take(&self) -> Option<Connection> {
+        self.lock().pop()
+    }
+
+    fn keep(&self, connection: Connection) {
+        self.lock().push(connection);
+    }
+
+    /// Closes all connections that nothing is using.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    async fn run<T, F: Future<Output = Result<T, String>>>(
+        &self,
+        work: impl Fn(Client) -> F,
+    ) -> Result<T, String> {
+        let mut trouble = self.trouble.clone();
+        select! {
+            biased;
+            found = trouble.wait_for(Option::is_some) => Err(match found {
+                Ok(text) => text.clone().unwrap_or_default(),
+                Err(_) => "the connection was closed".into(),
+            }),
+            done = work(self.client.clone()) => done,
+        }
+    }
+}
+
+/// Sends one request and waits for its answer. An error is the connection's.
+pub(crate) async fn request(
+    client: &Client,
+    subject: String,
+    headers: HeaderMap,
+    payload: Vec<u8>,
+) -> Result<Result<Message, Refusal>, String> {
+    let request = Request::new().headers(headers).payload(payload.into());
+    match client.send_request(subject, request).await {
+        Ok(message) => Ok(Ok(message)),
+        Err(error) => answer::of_request(&error).map(Err),
+    }
+}
+
+pub(crate) fn place(server: &ServerAddr) -> String {
+    format!("{}:{}", server.host(), server.port())
+}
+
+/// What a connection cannot go on after.
+fn trouble_of(event: &Event) -> Option<String> {
+    match event {
+        Event::Connected | Event::LameDuckMode | Event::Draining | Event::SlowConsumer(_) => None,
+        Event::Disconnected | Event::Closed | Event::ClientError(ClientError::MaxReconnects) => {
+            Some("the server closed the connection".into())
+        }
+        Event::ServerError(error) => Some(answer::refused(&error.to_string())),
+        Event::ClientError(error) => Some(error.to_string()),
+    }
+}

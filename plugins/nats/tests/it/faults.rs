@@ -1,0 +1,151 @@
+//! Whose fault a failure is.
+
+use std::time::Duration;
+
+use profilesync_target::Outcome;
+use serde_json::json;
+
+use crate::{deliver, delivered, document, is_fault, open, open_at, start};
+
+/// A user in the server's configuration, who may publish to these subjects.
+fn user(name: &str, publish: &[&str]) -> String {
+    let publish: Vec<_> = publish
+        .iter()
+        .map(|subject| format!("{subject:?}"))
+        .collect();
+    let publish = publish.join(", ");
+    format!(
+        "{{ user: {name}, password: pw, permissions: {{ publish: [{publish}], subscribe: [\"_INBOX.>\"] }} }}"
+    )
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_the_servers_fault() {
+    let Some(server) = start("", "").await else {
+        return;
+    };
+    let url = server.url();
+    for login in [
+        "",
+        "username = 'root'\npassword = 'wr0ng'",
+        "token = 'wr0ng'",
+    ] {
+        let target = open(&format!("url = '{url}'\n{login}"));
+        is_fault(
+            &*target,
+            &["cannot connect to 127.0.0.1:", "authorization violation"],
+        )
+        .await;
+        assert!(!target.probe().await.unwrap_err().contains("wr0ng"));
+    }
+}
+
+#[tokio::test]
+async fn missing_permissions_are_told_at_once() {
+    // The permissions that the README lists.
+    let users = [
+        user("messages", &["profilesync.>", "$JS.API.STREAM.NAMES"]),
+        user(
+            "bucket",
+            &[
+                "$KV.accounts.>",
+                "$JS.API.STREAM.MSG.GET.KV_accounts",
+                "$JS.API.STREAM.INFO.KV_accounts",
+            ],
+        ),
+        user("nothing", &["other"]),
+    ];
+    let Some(server) = start("", &users.join("\n")).await else {
+        return;
+    };
+    server
+        .add_stream("PROFILES", &["profilesync.>"], &json!({}))
+        .await;
+    server.add_bucket("accounts").await;
+    let open_as = |name: &str, rest: &str| {
+        let url = server.url();
+        open(&format!(
+            "url = '{url}'\nusername = '{name}'\npassword = 'pw'\n{rest}"
+        ))
+    };
+    for (name, rest) in [("messages", ""), ("bucket", "bucket = 'accounts'")] {
+        let target = open_as(name, rest);
+        target.probe().await.unwrap();
+        delivered(&*target, document(1)).await;
+        let begun = std::time::Instant::now();
+        is_fault(&*open_as("nothing", rest), &["ermissions", "README"]).await;
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_jetstream_takes_nothing() {
+    let Some(server) = start("", "").await else {
+        return;
+    };
+    for rest in ["", "bucket = 'accounts'"] {
+        let url = server.url();
+        let target = open(&format!(
+            "url = '{url}'\nusername = 'bare'\npassword = 'pw'\n{rest}"
+        ));
+        is_fault(&*target, &[]).await;
+        let probe = target.probe().await.unwrap_err();
+        assert!(probe.contains("JetStream not enabled"), "{probe}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_dies_amid_a_delivery_is_at_fault_at_once() {
+    let Some(mut server) = start("", "").await else {
+        return;
+    };
+    server
+        .add_stream("PROFILES", &["profilesync.>"], &json!({}))
+        .await;
+    let target = open_at(&server, "");
+    delivered(&*target, document(1)).await;
+    server.pause();
+    let delivery = deliver(&*target, document(2));
+    let killing = async {
+        // The delivery has sent its request to a server that does not read it.
+        tokio::task::yield_now().await;
+        server.stop();
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(10), async {
+        tokio::join!(delivery, killing).0
+    });
+    let outcome = ended.await.expect("the end of the connection is noticed");
+    assert!(matches!(outcome, Outcome::Fault { .. }), "{outcome:?}");
+    server.resume().await;
+    let answer = delivered(&*target, document(2)).await;
+    assert_eq!(answer, "PROFILES 2");
+}
+
+#[tokio::test]
+async fn a_server_that_came_back_between_deliveries_is_no_fault() {
+    let Some(mut server) = start("", "").await else {
+        return;
+    };
+    server.add_bucket("accounts").await;
+    let target = open_at(&server, "bucket = 'accounts'");
+    for revision in 1..4 {
+        delivered(&*target, document(revision)).await;
+        server.stop();
+        server.resume().await;
+    }
+}
+
+#[tokio::test]
+async fn any_server_of_a_cluster_will_do() {
+    let Some(server) = start("", "").await else {
+        return;
+    };
+    server.add_bucket("accounts").await;
+    let url = server.url();
+    let target = open(&format!(
+        "url = ['nats://127.0.0.1:1', '{url}']\nusername = 'root'\npassword = 'in-auth'\nbucket = 'accounts'"
+    ));
+    for revision in 1..4 {
+        delivered(&*target, document(revision)).await;
+    }
+}
