@@ -135,7 +135,7 @@ fn kind(
         let wanted = value.get_ref().as_str().unwrap_or_default();
         found.push(
             Diagnostic::error(format!(
-                "`targets.{name}.type` is not the name of a type of target"
+                "`targets.{name}.type` is not a type of target that this program was built with"
             ))
             .at(value.span())
             .suggest(wanted, names),

@@ -94,7 +94,7 @@ error: unknown key `target`
     check_target(
         "[targets.u]\ntype = 'pots'",
         r#"
-error: `targets.u.type` is not the name of a type of target
+error: `targets.u.type` is not a type of target that this program was built with
  --> a.toml:8:8
   |
 8 | type = 'pots'
