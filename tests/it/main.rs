@@ -13,6 +13,7 @@
 //! - `restart`: stop and start at each stage; nothing lost, nothing sent twice without need
 //! - `shutdown`: SIGTERM with work in flight
 //! - `refuse`: what is not accepted, over the wire and on the command line
+//! - `examples`: the configurations in config/examples
 //! - `crash`: kill -9 in a loop; `PROFILESYNC_KILLS=200` for a long one
 //! - `power`: power cuts; `PROFILESYNC_POWER_CUTS=3000` for many
 //! - `failing_disk`: syncs that fail
@@ -28,6 +29,7 @@ mod daemon;
 mod damage;
 mod deliver;
 mod disk;
+mod examples;
 mod failing_disk;
 mod full_disk;
 mod model;

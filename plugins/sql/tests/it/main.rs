@@ -3,11 +3,19 @@
 //! - `server`: starts, stops and freezes the servers
 //! - `world`: the conformance suite
 //! - `outside`: a client of the tests, and what it reads
+//! - `faults`: what errors of the real databases mean
+//! - `tables`: tables of other shapes and names, and keys that mix accounts up
+//! - `settings`: settings that are refused
+//! - `tls`: certificates
 
 #![cfg(test)]
 
+mod faults;
 mod outside;
 mod server;
+mod settings;
+mod tables;
+mod tls;
 mod world;
 
 use std::{path::PathBuf, time::Duration};

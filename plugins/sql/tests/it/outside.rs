@@ -31,6 +31,14 @@ impl Outside {
         Self::File(Arc::new(TempDir::new().unwrap()))
     }
 
+    /// All there are on this machine.
+    pub(crate) fn all() -> Vec<Self> {
+        let servers = [Kind::Postgres, Kind::MariaDb]
+            .into_iter()
+            .filter_map(Self::server);
+        servers.chain([Self::file()]).collect()
+    }
+
     /// The lines of the settings that say where it is.
     pub(crate) async fn settings(&self) -> String {
         match self {
@@ -165,6 +173,13 @@ impl Outside {
             Self::Server(server, _) => Some(server.try_lock().expect("nobody else uses it").kind),
             Self::File(_) => None,
         }
+    }
+
+    /// Keeps everybody else from writing to a file, until it is dropped.
+    pub(crate) async fn lock(&self) -> SqliteConnection {
+        let mut client = self.file_client().await.unwrap();
+        client.execute("BEGIN EXCLUSIVE").await.unwrap();
+        client
     }
 
     async fn file_client(&self) -> sqlx::Result<SqliteConnection> {

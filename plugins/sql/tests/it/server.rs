@@ -76,7 +76,7 @@ impl Server {
     pub(crate) fn database(&self) -> &'static str {
         match self.kind {
             Kind::Postgres => "postgres",
-            Kind::MariaDb => "test",
+            Kind::MariaDb => "crm",
         }
     }
 
@@ -189,6 +189,11 @@ impl Server {
         }
     }
 
+    /// Keeps a file from all but its owner, as a private key must be.
+    pub(crate) fn protect(&self, path: &Path) {
+        run(Command::new("chmod").arg("600").arg(path));
+    }
+
     fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -230,7 +235,14 @@ impl Server {
                 ]);
                 command.arg(format!("--datadir={}", data.display()));
                 match command.output() {
-                    Ok(output) => assert!(output.status.success(), "{command:?}: {output:?}"),
+                    Ok(output) => {
+                        let errors = String::from_utf8_lossy(&output.stderr);
+                        assert!(
+                            output.status.success(),
+                            "{command:?}:
+{errors}"
+                        );
+                    }
                     Err(_) => return false,
                 }
                 self.set_root_password();
@@ -243,7 +255,7 @@ impl Server {
     fn set_root_password(&self) {
         let file = self.dir.path().join("password.sql");
         let sql = format!(
-            "FLUSH PRIVILEGES;\nCREATE DATABASE IF NOT EXISTS test;\n\
+            "FLUSH PRIVILEGES;\nCREATE DATABASE crm;\n\
              CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';\n\
              GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' IDENTIFIED BY '{PASSWORD}' WITH GRANT OPTION;\n"
         );
