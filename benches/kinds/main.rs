@@ -22,6 +22,8 @@ mod daemon;
 #[path = "../bars/load.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod load;
+mod nats;
+mod redis;
 #[path = "../bars/report.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod report;
@@ -32,7 +34,11 @@ use report::Report;
 /// A kind, by its name.
 type Bench = (&'static str, fn(&Settings, &mut Report));
 
-const BENCHES: &[Bench] = &[("sql", sql::run)];
+const BENCHES: &[Bench] = &[
+    ("nats", nats::run),
+    ("redis", redis::run),
+    ("sql", sql::run),
+];
 
 /// How much is measured.
 pub(crate) struct Settings {
