@@ -9,6 +9,8 @@ use std::{
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+#[cfg(feature = "exec")]
+use crate::commands::plugin::{self, PluginArgs};
 use crate::{
     client::{Client, socket_of},
     commands::{
@@ -151,6 +153,9 @@ enum Command {
     /// Play the sender: build, sign and post events
     #[command(after_help = SEND_EXAMPLES)]
     Send(Box<SendArgs>),
+    /// Begin a plugin, a target of your own in any language, or try one out
+    #[cfg(feature = "exec")]
+    Plugin(PluginArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -205,6 +210,9 @@ pub fn main() -> ExitCode {
 fn start(cli: Cli) -> Result<(), Failure> {
     let level = match cli.command {
         Command::Run => "info",
+        // What a plugin under test says on standard error is for its author.
+        #[cfg(feature = "exec")]
+        Command::Plugin(_) => "warn,profilesync_exec=info",
         _ => "warn",
     };
     logging::init(cli.log, cli.log_level.as_deref().unwrap_or(level))?;
@@ -230,6 +238,8 @@ async fn run(command: Command, config: &Path) -> Result<(), Failure> {
         Command::Reload { daemon } => reload::run(&daemon.client(config)?).await,
         Command::Store { daemon, args } => store::run(&daemon.client(config)?, config, &args).await,
         Command::Send(args) => send::run(config, &args).await,
+        #[cfg(feature = "exec")]
+        Command::Plugin(args) => plugin::run(&args).await,
         Command::Completions { shell } => completions(shell),
         Command::Man { folder } => man(folder.as_deref()),
     }
@@ -283,6 +293,8 @@ mod tests {
             "profilesync send --account a --file b",
             "profilesync targets retry crm --account a --all-parked",
             "profilesync completions tcsh",
+            "profilesync plugin new crm",
+            "profilesync plugin test",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -4,6 +4,8 @@ pub mod accounts;
 pub mod check;
 pub mod history;
 pub mod init;
+#[cfg(feature = "exec")]
+pub mod plugin;
 pub mod reload;
 pub mod schema;
 pub mod send;

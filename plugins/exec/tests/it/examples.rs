@@ -70,6 +70,36 @@ async fn the_shell_example_keeps_its_promises() {
 }
 
 #[tokio::test]
+async fn the_plugin_of_the_handbook_keeps_its_promises() {
+    if !present("python3") {
+        return;
+    }
+    let handbook = std::fs::read_to_string(folder().join("../../README.md")).unwrap();
+    let (_, rest) = handbook.split_once("```python\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let (plugin, book) = (
+        outside.path().join("book.py"),
+        outside.path().join("book.json"),
+    );
+    std::fs::write(&plugin, text).unwrap();
+    passes(&["python3", plugin.to_str().unwrap(), book.to_str().unwrap()]).await;
+}
+
+#[tokio::test]
+async fn the_rust_example_keeps_its_promises() {
+    // Cargo builds the examples beside the tests.
+    let test = std::env::current_exe().unwrap();
+    let example = test.ancestors().nth(2).unwrap().join("examples/mirror");
+    if !example.exists() {
+        eprintln!("skipped: the example is not built; run `cargo test -p profilesync-exec`");
+        return;
+    }
+    let outside = tempfile::tempdir().unwrap();
+    passes(&[example.to_str().unwrap(), outside.path().to_str().unwrap()]).await;
+}
+
+#[tokio::test]
 async fn a_plugin_that_breaks_a_promise_is_found_out() {
     let forgets = "import json,sys\nsys.stdin.readline()\n\
         def say(m): print(json.dumps(m), flush=True)\n\
