@@ -14,6 +14,7 @@
 //! - `shutdown`: SIGTERM with work in flight
 //! - `refuse`: what is not accepted, over the wire and on the command line
 //! - `examples`: the configurations in config/examples
+//! - `plugin`: `profilesync plugin new` and `plugin test`
 //! - `crash`: kill -9 in a loop; `PROFILESYNC_KILLS=200` for a long one
 //! - `power`: power cuts; `PROFILESYNC_POWER_CUTS=3000` for many
 //! - `failing_disk`: syncs that fail
@@ -33,6 +34,8 @@ mod examples;
 mod failing_disk;
 mod full_disk;
 mod model;
+#[cfg(feature = "exec")]
+mod plugin;
 mod power;
 mod receiver;
 mod refuse;
