@@ -185,7 +185,7 @@ mod tests {
             (Language::Rust, "crm-rs"),
         ] {
             let said = begin(folder.path(), name, lang).unwrap();
-            assert!(said.contains(&format!("plugin test -- ")), "{said}");
+            assert!(said.contains("plugin test -- "), "{said}");
             let home = folder.path().join(name);
             for (path, _) in lang.files() {
                 let text = fs::read_to_string(home.join(path.replace("mirror", name))).unwrap();
