@@ -1,6 +1,7 @@
 //! The settings: the keys as written, and the check that turns them into a server and a form of messages.
 
 use std::{
+    net::IpAddr,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -56,6 +57,9 @@ pub(crate) struct Raw {
     /// The shape of the body.
     #[serde(default)]
     format: Format,
+    /// Allows to log in at another machine without TLS, where anyone on the way can read the password.
+    #[serde(default)]
+    insecure: bool,
     /// TLS, for `amqps://`.
     #[schemars(with = "Option<Tls>")]
     tls: Option<Spanned<Tls>>,
@@ -110,6 +114,9 @@ impl Raw {
             ));
         }
         let encrypted = scheme == AMQPScheme::AMQPS;
+        if !encrypted && !self.insecure && !is_loopback(&host) {
+            return Err(in_clear(&self.url, "amqps"));
+        }
         let certificate = self
             .tls
             .as_ref()
@@ -197,6 +204,20 @@ fn check_url(text: &Spanned<String>) -> Result<(AMQPScheme, String, u16), Settin
         _ => return Err(wrong("`url` names no host".into()).help(form)),
     };
     Ok((scheme, host, url.port().unwrap_or(port)))
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+fn in_clear(url: &Spanned<String>, scheme: &str) -> SettingsError {
+    let message = "the password would cross the network in clear";
+    SettingsError::at(url.span(), message).help(format!(
+        "begin `url` with {scheme}://, or set `insecure = true` where nobody can listen"
+    ))
 }
 
 fn bracketed(host: &str) -> String {

@@ -22,7 +22,7 @@ fn check(settings: &str, message: &str, at: &str) {
 #[track_caller]
 fn check_with(line: &str, message: &str, at: &str) {
     check(
-        &format!("url = 'amqp://a'\nexchange = 'x'\n{line}"),
+        &format!("url = 'amqp://localhost'\nexchange = 'x'\n{line}"),
         message,
         at,
     );
@@ -31,7 +31,7 @@ fn check_with(line: &str, message: &str, at: &str) {
 #[test]
 fn a_wrong_url_is_refused() {
     check("exchange = 'x'", "missing field `url`", "");
-    check("url = 'amqp://a'", "missing field `exchange`", "");
+    check("url = 'amqp://localhost'", "missing field `exchange`", "");
     let with = |url: &str| format!("exchange = 'x'\nurl = '{url}'");
     check(&with("a:b:c"), "speaks amqp:", "'a:b:c'");
     check(&with("nowhere"), "is no URL", "'nowhere'");
@@ -78,8 +78,19 @@ fn a_wrong_routing_key_is_refused() {
         "AMQP allows 255",
         "'{{ account }}.{{ name }}.{{ owner }}'",
     );
-    let long = format!("url = 'amqp://a'\nexchange = '{}'", "x".repeat(256));
+    let long = format!("url = 'amqp://localhost'\nexchange = '{}'", "x".repeat(256));
     check(&long, "255 bytes", "");
+}
+
+#[test]
+fn passwords_are_not_sent_in_clear() {
+    let to = |url: &str| format!("url = '{url}'\nexchange = 'x'\nusername = 'u'\npassword = 'p'\n");
+    check(&to("amqp://far"), "in clear", "'amqp://far'");
+    check(&to("amqp://10.0.0.1"), "in clear", "'amqp://10.0.0.1'");
+    for near in ["amqp://localhost", "amqp://127.0.0.1", "amqp://[::1]"] {
+        assert!(try_open(&to(near)).is_ok(), "{near}");
+    }
+    assert!(try_open(&(to("amqp://far") + "insecure = true")).is_ok());
 }
 
 #[test]
@@ -100,19 +111,19 @@ fn wrong_certificates_are_refused() {
 #[test]
 fn the_identity_follows_what_is_sent_and_not_the_secrets() {
     let identity = |settings: &str| try_open(settings).unwrap().identity;
-    let plain = identity("url = 'amqp://a'\nexchange = 'x'");
+    let plain = identity("url = 'amqp://localhost'\nexchange = 'x'");
     for same in [
-        "url = 'amqp://a:5672/'\nexchange = 'x'",
-        "url = 'amqp://a'\nexchange = 'x'\nusername = 'u'\npassword = 'hunter2'\nmandatory = false",
+        "url = 'amqp://localhost:5672/'\nexchange = 'x'",
+        "url = 'amqp://localhost'\nexchange = 'x'\nusername = 'u'\npassword = 'hunter2'\nmandatory = false",
     ] {
         assert_eq!(identity(same), plain);
     }
     for other in [
-        "url = 'amqp://b'\nexchange = 'x'",
-        "url = 'amqp://a'\nexchange = 'y'",
-        "url = 'amqp://a'\nexchange = 'x'\nvhost = 'v'",
-        "url = 'amqp://a'\nexchange = 'x'\nrouting_key = 'k'",
-        "url = 'amqp://a'\nexchange = 'x'\nformat = 'profile'",
+        "url = 'amqp://127.0.0.1'\nexchange = 'x'",
+        "url = 'amqp://localhost'\nexchange = 'y'",
+        "url = 'amqp://localhost'\nexchange = 'x'\nvhost = 'v'",
+        "url = 'amqp://localhost'\nexchange = 'x'\nrouting_key = 'k'",
+        "url = 'amqp://localhost'\nexchange = 'x'\nformat = 'profile'",
     ] {
         assert_ne!(identity(other), plain);
     }
@@ -126,6 +137,7 @@ fn the_schema_names_every_key() {
     let expected = [
         "exchange",
         "format",
+        "insecure",
         "mandatory",
         "password",
         "routing_key",
