@@ -25,6 +25,8 @@ pub const KINDS: &[Kind] = &[
     profilesync_object_store::KIND,
     #[cfg(feature = "redis")]
     profilesync_redis::KIND,
+    #[cfg(feature = "scim")]
+    profilesync_scim::KIND,
     #[cfg(feature = "sql")]
     profilesync_sql::KIND,
     #[cfg(feature = "webhook")]
