@@ -19,6 +19,8 @@ pub const KINDS: &[Kind] = &[
     profilesync_file::KIND,
     #[cfg(feature = "ldap")]
     profilesync_ldap::KIND,
+    #[cfg(feature = "mqtt")]
+    profilesync_mqtt::KIND,
     #[cfg(feature = "nats")]
     profilesync_nats::KIND,
     #[cfg(feature = "object-store")]

@@ -1,0 +1,310 @@
+//! The settings: the keys as written, and the check that turns them into a server and a form of messages.
+
+use std::{
+    net::IpAddr,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use profilesync_target::{OpenContext, Secret, SettingsError};
+use rumqttc::{Broker, MqttOptions, TlsConfiguration, Transport};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+use toml::Spanned;
+use url::Url;
+
+use crate::{
+    link::Server,
+    message::{Form, Format},
+    topic::Topic,
+};
+
+/// Longest that connecting may take; the time limit of a delivery may be shorter.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Publishes every profile to a server of MQTT 5, as the retained message of a topic.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Raw {
+    /// The server: `mqtt://host:1883` or `mqtts://host:8883`.
+    #[schemars(with = "String")]
+    url: Spanned<String>,
+    /// The client id, which no other client may have; `profilesync-NAME` unless given, NAME being the target's.
+    client_id: Option<String>,
+    /// The user.
+    #[schemars(with = "Option<String>")]
+    username: Option<Spanned<String>>,
+    /// The user's password.
+    #[schemars(with = "Option<Secret>")]
+    password: Option<Spanned<Secret>>,
+    /// A template of the topic. Each value in it becomes one level: `/`, `+`, `#`, `$`, `%`, control characters and
+    /// noncharacters are percent-encoded.
+    #[serde(default = "default_topic")]
+    #[schemars(with = "String", default = "default_topic_text")]
+    topic: Spanned<String>,
+    /// The shape of the payload.
+    #[serde(default)]
+    format: Format,
+    /// Allows to log in at another machine without TLS, where anyone on the way can read the password.
+    #[serde(default)]
+    insecure: bool,
+    /// TLS, for `mqtts://`.
+    #[schemars(with = "Option<Tls>")]
+    tls: Option<Spanned<Tls>>,
+}
+
+/// TLS.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Tls {
+    /// PEM file of the root certificates to trust, instead of the system's.
+    #[schemars(with = "Option<PathBuf>")]
+    ca: Option<Spanned<PathBuf>>,
+    /// PEM file of the client certificate, and of those between it and its root.
+    #[schemars(with = "Option<PathBuf>")]
+    certificate: Option<Spanned<PathBuf>>,
+    /// PEM file of the certificate's private key.
+    #[schemars(with = "Option<PathBuf>")]
+    private_key: Option<Spanned<PathBuf>>,
+}
+
+fn default_topic_text() -> String {
+    "profiles/{{ sdk_app_id }}/{{ account }}".into()
+}
+
+fn default_topic() -> Spanned<String> {
+    Spanned::new(0..0, default_topic_text())
+}
+
+/// Settings that cannot be wrong.
+pub(crate) struct Checked {
+    pub(crate) server: Server,
+    pub(crate) form: Form,
+    pub(crate) identity: serde_json::Value,
+}
+
+impl Raw {
+    /// Reads secrets and certificates, and checks every value.
+    pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
+        let (encrypted, host, port) = check_url(&self.url)?;
+        let logs_in = self.username.is_some();
+        if logs_in && !encrypted && !self.insecure && !is_loopback(&host) {
+            return Err(in_clear(&self.url, "mqtts"));
+        }
+        let client_id = self
+            .client_id
+            .unwrap_or_else(|| format!("profilesync-{}", context.name));
+        let mut options = MqttOptions::new(client_id, Broker::tcp(host.as_str(), port));
+        options.set_connect_timeout(CONNECT_TIMEOUT.min(context.timeout));
+        match (encrypted, self.tls) {
+            (true, tls) => {
+                options.set_transport(Transport::tls_with_config(tls_client(tls, &context.base)?));
+            }
+            (false, None) => (),
+            (false, Some(tls)) => {
+                let message = "`tls` is of no use: `url` is not encrypted";
+                return Err(SettingsError::at(tls.span(), message)
+                    .help("begin `url` with mqtts://, or remove `tls`"));
+            }
+        }
+        log_in(&mut options, self.username, self.password, &context.base)?;
+        let topic = Topic::compile(&self.topic)?;
+        let name = format!("{}:{port}", bracketed(&host));
+        Ok(Checked {
+            identity: json!({
+                "url": format!("{}://{name}", if encrypted { "mqtts" } else { "mqtt" }),
+                "topic": topic.text(),
+                "format": self.format,
+            }),
+            server: Server { name, options },
+            form: Form {
+                topic,
+                format: self.format,
+            },
+        })
+    }
+}
+
+fn log_in(
+    options: &mut MqttOptions,
+    username: Option<Spanned<String>>,
+    password: Option<Spanned<Secret>>,
+    base: &Path,
+) -> Result<(), SettingsError> {
+    match (username, password) {
+        (Some(username), Some(password)) => {
+            let span = password.span();
+            let password = password
+                .into_inner()
+                .within(base)
+                .read()
+                .map_err(|error| SettingsError::at(span, error.to_string()))?;
+            options.set_credentials(username.into_inner(), password);
+        }
+        (Some(username), None) => {
+            options.set_username(username.into_inner());
+        }
+        (None, Some(password)) => {
+            let message = "`password` has no `username`";
+            return Err(SettingsError::at(password.span(), message));
+        }
+        (None, None) => (),
+    }
+    Ok(())
+}
+
+fn check_url(text: &Spanned<String>) -> Result<(bool, String, u16), SettingsError> {
+    let wrong = |message: String| SettingsError::at(text.span(), message);
+    let form = "write it as mqtt://host:1883 or mqtts://host:8883";
+    let url = Url::parse(text.get_ref())
+        .map_err(|error| wrong(format!("`url` is no URL: {error}")).help(form))?;
+    let (encrypted, port) = match url.scheme() {
+        "mqtt" => (false, 1883),
+        "mqtts" => (true, 8883),
+        other => {
+            let message =
+                format!("`url` begins with {other}:, and this output speaks mqtt: and mqtts:");
+            return Err(wrong(message).help(form));
+        }
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("`url` holds a user name or password".into())
+            .help("move them to `username` and `password`"));
+    }
+    if !matches!(url.path(), "" | "/") {
+        return Err(wrong("`url` has a path".into()).help(form));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("`url` has a query or a fragment".into()).help(form));
+    }
+    let host = match url.host_str() {
+        Some(host) if !host.is_empty() => host.trim_matches(['[', ']']).to_owned(),
+        _ => return Err(wrong("`url` names no host".into()).help(form)),
+    };
+    Ok((encrypted, host, url.port().unwrap_or(port)))
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+fn in_clear(url: &Spanned<String>, scheme: &str) -> SettingsError {
+    let message = "the password would cross the network in clear";
+    SettingsError::at(url.span(), message).help(format!(
+        "begin `url` with {scheme}://, or set `insecure = true` where nobody can listen"
+    ))
+}
+
+fn bracketed(host: &str) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    }
+}
+
+fn tls_client(tls: Option<Spanned<Tls>>, base: &Path) -> Result<TlsConfiguration, SettingsError> {
+    let (span, tls) = match tls {
+        Some(tls) => (Some(tls.span()), tls.into_inner()),
+        None => (None, Tls::default()),
+    };
+    let wrong = |error: String| SettingsError {
+        message: format!("no TLS client can be made: {error}"),
+        span: span.clone(),
+        help: None,
+    };
+    let identity = match (&tls.certificate, &tls.private_key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((
+            certificates("tls.certificate", certificate, base)?,
+            private_key(key, base)?,
+        )),
+        (Some(given), None) | (None, Some(given)) => {
+            let message = "`tls.certificate` and `tls.private_key` need each other";
+            return Err(SettingsError::at(given.span(), message));
+        }
+    };
+    let Some(ca) = &tls.ca else {
+        if identity.is_some() {
+            return Err(wrong("a client certificate needs `tls.ca`".into())
+                .help("Debian keeps the system's roots in /etc/ssl/certs/ca-certificates.crt"));
+        }
+        return TlsConfiguration::try_default_rustls().map_err(|error| {
+            wrong(error.to_string()).help(
+                "install the system's root certificates (Debian: ca-certificates), or name yours in `tls.ca`",
+            )
+        });
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates("tls.ca", ca, base)?);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(error.to_string()))?
+        .with_root_certificates(roots);
+    let config = match identity {
+        Some((certificates, key)) => builder
+            .with_client_auth_cert(certificates, key)
+            .map_err(|error| wrong(error.to_string()))?,
+        None => builder.with_no_client_auth(),
+    };
+    Ok(TlsConfiguration::Rustls(Arc::new(config)))
+}
+
+fn read(
+    key: &str,
+    path: &Spanned<PathBuf>,
+    base: &Path,
+) -> Result<(String, Vec<u8>), SettingsError> {
+    let file = base.join(path.get_ref());
+    let shown = file.display().to_string();
+    match std::fs::read(&file) {
+        Ok(pem) => Ok((shown, pem)),
+        Err(error) => Err(unreadable(
+            path.span(),
+            key,
+            &shown,
+            &format!("cannot be read: {error}"),
+        )),
+    }
+}
+
+fn unreadable(span: Range<usize>, key: &str, file: &str, why: &str) -> SettingsError {
+    SettingsError::at(span, format!("`{key}`: {file} {why}"))
+}
+
+fn certificates(
+    key: &str,
+    path: &Spanned<PathBuf>,
+    base: &Path,
+) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
+    let (file, pem) = read(key, path, base)?;
+    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(unreadable(
+            path.span(),
+            key,
+            &file,
+            "holds no certificate in PEM form",
+        )),
+    }
+}
+
+fn private_key(
+    path: &Spanned<PathBuf>,
+    base: &Path,
+) -> Result<PrivateKeyDer<'static>, SettingsError> {
+    let key = "tls.private_key";
+    let (file, pem) = read(key, path, base)?;
+    PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|_| unreadable(path.span(), key, &file, "holds no private key in PEM form"))
+}
