@@ -100,6 +100,11 @@ impl Template {
     }
 
     fn fill(&self, document: &Document) -> Result<String, Error> {
+        // Dropped like the marks in other texts, two accounts would share one place.
+        if !self.constant && document.account.contains(sections::is_mark) {
+            let detail = "the account holds one of the noncharacters U+FDD0 to U+FDD2";
+            return Err(Error::new(ErrorKind::InvalidOperation, detail));
+        }
         let template = self.environment.get_template(NAME)?;
         let text = template.render(Value::from(Serde(document)))?;
         Ok(self.escape.finish(&text))

@@ -123,9 +123,29 @@ fn a_kinds_own_escape_meets_every_value() {
 #[test]
 fn marks_in_values_are_dropped() {
     let name = "a\u{fdd0}b\u{fdd2}c\u{fdd1}\"d";
-    check(Escape::Json, "{{ name }}", name, r#""abc\"d""#);
-    check(Escape::Json, "[{{ [name] }}]", name, r#"[["abc\"d"]]"#);
+    let mut document = document("plain");
+    document.name = Some(name.into());
+    for (source, expected) in [
+        ("{{ name }}", r#""abc\"d""#),
+        ("[{{ [name] }}]", r#"[["abc\"d"]]"#),
+    ] {
+        let rendered = Template::new(source, Escape::Json)
+            .unwrap()
+            .render(&document);
+        assert_eq!(rendered.as_deref(), Ok(expected), "{source}");
+    }
     assert!(Template::new("\u{fdd0}", Escape::None).is_err());
+}
+
+#[test]
+fn an_account_with_a_mark_is_refused() {
+    let template = Template::new("{{ account }}", Escape::Url).unwrap();
+    let [sample, ..] = samples();
+    let mut document = sample.document;
+    assert!(template.render(&document).is_ok());
+    document.account.push('\u{fdd0}');
+    let error = template.render(&document).unwrap_err();
+    assert!(error.contains("U+FDD0"), "{error}");
 }
 
 /// The message, the help and the part of the configuration that a template is refused with.

@@ -158,6 +158,10 @@ impl Made {
         if !text.starts_with(&self.origin) {
             return Err("the URL would lead to another host".into());
         }
+        // The parser leaves some of them out, so that `.`, tab, `.` becomes a segment of dots.
+        if text.contains(|c: char| c.is_control() || c == ' ') {
+            return Err("the URL would have a space or a control character: encode it".into());
+        }
         let mut empty = 0;
         for segment in segments(path(text, &self.origin)) {
             if is_dots(segment) {

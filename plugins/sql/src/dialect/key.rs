@@ -46,13 +46,16 @@ impl Dialect {
     }
 }
 
+/// A part of an index that is no column: what it is of is not known.
+const EXPRESSION: &str = "(expression)";
+
 /// Name, column and length of the prefix, of every unique index.
 fn unique(table: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
     let mut indexes: BTreeMap<&str, (Vec<&str>, bool)> = BTreeMap::new();
     for row in rows {
-        if let [Some(index), Some(column), prefix] = &row[..] {
+        if let [Some(index), column, prefix] = &row[..] {
             let (columns, whole) = indexes.entry(index).or_insert((Vec::new(), true));
-            columns.push(column);
+            columns.push(column.as_deref().unwrap_or(EXPRESSION));
             *whole &= prefix.is_none();
         }
     }
@@ -64,7 +67,9 @@ fn unique(table: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
                 .iter()
                 .all(|name| columns.iter().any(|column| same(column, name)))
     };
-    let written = |name: &str| table.columns.iter().any(|column| same(&column.name, name));
+    let written = |name: &str| {
+        name == EXPRESSION || table.columns.iter().any(|column| same(&column.name, name))
+    };
     let mut found = false;
     for (index, (columns, whole)) in indexes {
         if is_key(&columns) && whole {
@@ -85,10 +90,16 @@ fn unique(table: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
     ))
 }
 
-/// The collation of the account's column; none when it holds bytes.
+/// Whether a collation compares byte by byte, spaces at the end included.
+fn is_exact(collation: &str) -> bool {
+    collation == "binary" || collation.ends_with("_nopad_bin") || collation.ends_with("_0900_bin")
+}
+
+/// The collation of the account's column; none when it holds bytes. `utf8mb4_bin` is not exact: it pads with spaces, so
+/// that `a` and `a ` are the same (MariaDB Knowledge Base, "NO PAD collations"; MySQL manual 10.10.1).
 fn exact(_: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
     match rows.first().and_then(|row| row.first()) {
-        Some(Some(collation)) if !collation.ends_with("_bin") => Err(format!(
+        Some(Some(collation)) if !is_exact(collation) => Err(format!(
             "the account's column has the collation {collation}, which takes different accounts for the same; \
              give it utf8mb4_nopad_bin (MariaDB) or utf8mb4_0900_bin (MySQL)"
         )),
