@@ -44,7 +44,11 @@ fn examples_are_taken_as_they_are() {
         let mut names = Vec::new();
         values(&table, "credential", &mut names);
         for name in names {
-            fs::write(credentials.path().join(name), "the secret").unwrap();
+            let secret = match name.ends_with("-url") {
+                true => "https://example.com/the-secret",
+                false => "the secret",
+            };
+            fs::write(credentials.path().join(name), secret).unwrap();
         }
         let mut command = Command::new(BINARY);
         command

@@ -6,6 +6,7 @@ mod answers;
 mod forms;
 mod network;
 mod oauth2;
+mod recipes;
 mod requests;
 mod server;
 mod settings;

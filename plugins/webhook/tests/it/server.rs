@@ -90,6 +90,22 @@ pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Reply {
     ))
 }
 
+/// A segment or value of a URL as text.
+pub(crate) fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
 impl Server {
     pub(crate) async fn start(reply: Reply) -> Self {
         Self::listen(reply, None).await

@@ -12,7 +12,7 @@ use profilesync_target::{
 };
 use serde_json::Value;
 
-use crate::server::{Received, Reply, Server, answer};
+use crate::server::{Received, Reply, Server, answer, percent_decoded};
 
 type Account = (u64, String);
 
@@ -80,21 +80,6 @@ fn of_path(path: &str) -> Account {
     };
     let account = percent_decoded(account.strip_prefix('@').unwrap());
     (app.parse().unwrap(), account)
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digits = [rest.next().unwrap(), rest.next().unwrap()];
-                u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).unwrap()
 }
 
 #[async_trait]
