@@ -17,6 +17,8 @@ pub const KINDS: &[Kind] = &[
     profilesync_exec::KIND,
     #[cfg(feature = "file")]
     profilesync_file::KIND,
+    #[cfg(feature = "kafka")]
+    profilesync_kafka::KIND,
     #[cfg(feature = "ldap")]
     profilesync_ldap::KIND,
     #[cfg(feature = "mqtt")]

@@ -52,6 +52,8 @@ mod amqp;
 #[cfg(feature = "exec")]
 mod exec;
 mod file;
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "ldap")]
 mod ldap;
 #[cfg(feature = "nats")]
