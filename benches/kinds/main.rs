@@ -19,10 +19,12 @@ mod compare;
 #[path = "../bars/daemon.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod daemon;
+mod kafka;
 #[path = "../bars/load.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod load;
 mod nats;
+mod object_store;
 mod redis;
 #[path = "../bars/report.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
@@ -35,7 +37,9 @@ use report::Report;
 type Bench = (&'static str, fn(&Settings, &mut Report));
 
 const BENCHES: &[Bench] = &[
+    ("kafka", kafka::run),
     ("nats", nats::run),
+    ("object-store", object_store::run),
     ("redis", redis::run),
     ("sql", sql::run),
 ];

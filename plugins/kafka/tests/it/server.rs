@@ -45,7 +45,8 @@ pub(crate) struct Found {
 }
 
 /// Reads all partitions from their beginning, once.
-struct Reader {
+pub(crate) struct Reader {
+    topic: String,
     consumer: BaseConsumer,
     /// The next offset of each partition.
     next: Vec<i64>,
@@ -86,9 +87,14 @@ impl Server {
         result.recv().unwrap()
     }
 
+    /// The brokers' addresses.
+    pub(crate) fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
     /// The settings of a target that writes here.
     pub(crate) fn settings(&self) -> String {
-        format!("brokers = [{:?}]\ntopic = \"{TOPIC}\"\n", self.brokers)
+        format!("brokers = [{:?}]\ntopic = \"{TOPIC}\"\n", self.brokers())
     }
 
     /// Takes no connections any more, and ends those there are.
@@ -121,20 +127,24 @@ impl Server {
     pub(crate) fn records(&mut self) -> Vec<Found> {
         let reader = self
             .reader
-            .get_or_insert_with(|| Reader::new(&self.brokers, self.partitions));
-        reader.read();
-        reader.found.clone()
+            .get_or_insert_with(|| Reader::new(&self.brokers, TOPIC, self.partitions));
+        reader.read().to_vec()
     }
 
     /// The last record of each key: what compaction leaves, tombstones included.
     pub(crate) fn compacted(&mut self) -> BTreeMap<String, Found> {
-        let records = self.records().into_iter();
-        records.map(|found| (found.key.clone(), found)).collect()
+        compact(&self.records())
     }
 }
 
+/// The last record of each key.
+pub(crate) fn compact(records: &[Found]) -> BTreeMap<String, Found> {
+    let records = records.iter().cloned();
+    records.map(|found| (found.key.clone(), found)).collect()
+}
+
 impl Reader {
-    fn new(brokers: &str, partitions: i32) -> Self {
+    pub(crate) fn new(brokers: &str, topic: &str, partitions: i32) -> Self {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", "reader")
@@ -145,23 +155,25 @@ impl Reader {
             .unwrap();
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
-            list.add_partition_offset(TOPIC, partition, Offset::Beginning)
+            list.add_partition_offset(topic, partition, Offset::Beginning)
                 .unwrap();
         }
         consumer.assign(&list).unwrap();
         Self {
+            topic: topic.to_owned(),
             consumer,
             next: vec![0; usize::try_from(partitions).unwrap()],
             found: Vec::new(),
         }
     }
 
-    fn read(&mut self) {
+    /// All records so far.
+    pub(crate) fn read(&mut self) -> &[Found] {
         let mut missing = 0;
         for (partition, next) in (0..).zip(&self.next) {
             let (_, high) = self
                 .consumer
-                .fetch_watermarks(TOPIC, partition, PATIENCE)
+                .fetch_watermarks(&self.topic, partition, PATIENCE)
                 .unwrap();
             missing += high - next;
         }
@@ -185,5 +197,6 @@ impl Reader {
             self.next[usize::try_from(message.partition()).unwrap()] = message.offset() + 1;
             missing -= 1;
         }
+        &self.found
     }
 }

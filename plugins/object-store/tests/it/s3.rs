@@ -38,6 +38,12 @@ async fn objects_are_guarded_rendered_and_named() {
     let rendered = target.render(&destroyed("@TOA#_x", 99)).unwrap();
     assert_eq!(rendered, format!("DELETE s3://bucket-0/{name}\n"));
 
+    // One that is gone is written again, of the same revision too.
+    server.clear().await;
+    let again = delivered(&*target, document("@TOA#_x", 39)).await;
+    assert_eq!(again, "written");
+    assert_eq!(server.objects().await.len(), 1);
+
     // What is no document is replaced.
     server.put("profiles/v1/1/foreign.json", "not JSON").await;
     assert_eq!(delivered(&*target, document("foreign", 1)).await, "written");

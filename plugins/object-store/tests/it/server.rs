@@ -185,7 +185,17 @@ impl Server {
         *self.refused.lock().unwrap() = Some(part.to_owned());
     }
 
-    fn client(&self) -> AmazonS3 {
+    /// Removes all objects of all buckets.
+    pub(crate) async fn clear(&mut self) {
+        let path = format!("/{}", self.bucket);
+        for (method, path) in [("POST", "/moto-api/reset"), ("PUT", path.as_str())] {
+            let done = self.moto.request(method, path).await.unwrap();
+            assert!(done.contains(" 200 "), "not cleared: {done}");
+        }
+    }
+
+    /// A client that goes past the proxy.
+    pub(crate) fn client(&self) -> AmazonS3 {
         AmazonS3Builder::new()
             .with_bucket_name(&self.bucket)
             .with_endpoint(format!("http://127.0.0.1:{}", self.moto.port))
