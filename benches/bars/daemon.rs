@@ -100,11 +100,6 @@ impl Daemon {
         serde_json::from_str(&body).ok()
     }
 
-    pub(crate) fn post(&self, path: &str) {
-        let answer = self.ask("POST", path);
-        assert!(matches!(answer, Some((200, _))), "{path}: {answer:?}");
-    }
-
     /// Asks over the admin socket; `None` when nobody answers.
     pub(crate) fn ask(&self, method: &str, path: &str) -> Option<(u16, String)> {
         let mut stream = UnixStream::connect(self.dir.join("admin.sock")).ok()?;

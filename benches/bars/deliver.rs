@@ -31,11 +31,14 @@ pub(crate) fn rate(settings: &Settings, report: &mut Report) {
     for concurrency in CONCURRENCY {
         let sink = Sink::start();
         let url = format!("http://{}/hook", sink.address);
-        let tables = target(&sink, &format!("concurrency = {concurrency}\n"));
+        let tables = target(
+            &sink,
+            &format!("concurrency = {concurrency}\ntimeout = \"60s\"\n"),
+        );
         let daemon = Daemon::start("deliver", &tables);
         let (mut ratios, mut own, mut bare) = (vec![], vec![], vec![]);
         for _ in 0..settings.rounds {
-            let one = burst(&daemon, &sink);
+            let one = burst(&daemon, &sink, concurrency as u64);
             let request = sink.request();
             sink.clear();
             run_sender(&url, concurrency, DELIVERIES, &request);
@@ -59,14 +62,15 @@ pub(crate) fn rate(settings: &Settings, report: &mut Report) {
     }
 }
 
-/// Changes every account while the target is paused; the rate of deliveries when it goes on.
-fn burst(daemon: &Daemon, sink: &Sink) -> f64 {
-    daemon.post("/v1/targets/sink/pause");
+/// Changes every account while the sink answers nothing; the rate of deliveries when it does again.
+fn burst(daemon: &Daemon, sink: &Sink, concurrency: u64) -> f64 {
+    sink.open(false);
     load::send(daemon.address(), CONNECTIONS, Plan::Each(0, DELIVERIES));
     daemon.applied();
     sink.clear();
-    daemon.post("/v1/targets/sink/resume");
-    let rate = sink.rate(DELIVERIES);
+    sink.open(true);
+    // The others have arrived before.
+    let rate = sink.rate(DELIVERIES - concurrency);
     until(Duration::from_millis(50), || {
         let status = daemon.target("sink")?;
         (status["due"] == 0 && status["inflight"] == 0).then_some(())

@@ -11,6 +11,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     runtime,
+    sync::watch,
 };
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -29,6 +30,8 @@ struct Seen {
 pub(crate) struct Sink {
     pub(crate) address: SocketAddr,
     seen: Arc<(Mutex<Seen>, Condvar)>,
+    /// Whether requests are answered.
+    open: watch::Sender<bool>,
 }
 
 impl Sink {
@@ -37,9 +40,11 @@ impl Sink {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::default();
+        let (open, is_open) = watch::channel(true);
         let sink = Self {
             address,
             seen: Arc::clone(&seen),
+            open,
         };
         thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
@@ -47,11 +52,16 @@ impl Sink {
                 let listener = TcpListener::from_std(listener).unwrap();
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
-                    tokio::spawn(serve(stream, Arc::clone(&seen)));
+                    tokio::spawn(serve(stream, Arc::clone(&seen), is_open.clone()));
                 }
             });
         });
         sink
+    }
+
+    /// Answers nothing until it is opened again.
+    pub(crate) fn open(&self, open: bool) {
+        self.open.send_replace(open);
     }
 
     /// Forgets what has arrived.
@@ -83,7 +93,11 @@ impl Sink {
     }
 }
 
-async fn serve(mut stream: TcpStream, seen: Arc<(Mutex<Seen>, Condvar)>) {
+async fn serve(
+    mut stream: TcpStream,
+    seen: Arc<(Mutex<Seen>, Condvar)>,
+    mut open: watch::Receiver<bool>,
+) {
     stream.set_nodelay(true).unwrap();
     let mut input = vec![0; 16 << 10];
     let mut length = 0;
@@ -97,6 +111,9 @@ async fn serve(mut stream: TcpStream, seen: Arc<(Mutex<Seen>, Condvar)>) {
         }
         take(&seen, &input[..length]);
         length = 0;
+        if open.wait_for(|&open| open).await.is_err() {
+            return;
+        }
         if stream.write_all(ANSWER).await.is_err() {
             return;
         }

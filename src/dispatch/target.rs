@@ -6,11 +6,10 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use profilesync_target::Delivery;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -76,7 +75,9 @@ pub(super) struct Loop {
     pub(super) delivered: u64,
     /// Accounts in calls.
     pub(super) inflight: usize,
-    pub(super) calls: JoinSet<(Call, Fate)>,
+    /// Calls under way. They are polled by the loop's own task: a task for each would cost every delivery two changes
+    /// of thread.
+    pub(super) calls: FuturesUnordered<BoxFuture<'static, (Call, Fate)>>,
     /// Calls of accounts that failed before.
     pub(super) calls_again: usize,
     /// Which lane goes first in the next call.
@@ -120,7 +121,7 @@ impl Loop {
             published: now,
             lag: Lag::new(),
             inflight: 0,
-            calls: JoinSet::new(),
+            calls: FuturesUnordered::new(),
             calls_again: 0,
             again_first: false,
             call_at: now,
@@ -157,7 +158,7 @@ impl Loop {
             }
         };
         // The next loop must not call for an account while a call of this one is under way.
-        self.calls.shutdown().await;
+        self.calls.clear();
         end
     }
 
@@ -188,10 +189,10 @@ impl Loop {
                 () = stop.cancelled(), if !stopping => {}
                 // Early: what is known of one index must not be written to the next.
                 Ok(()) = phase.changed() => return Err(StoreError("it was closed".into())),
-                Some(done) = self.calls.join_next() => {
-                    self.finish(done);
-                    while let Some(done) = self.calls.try_join_next() {
-                        self.finish(done);
+                Some((call, fate)) = self.calls.next() => {
+                    self.finish(call, fate);
+                    while let Some(Some((call, fate))) = self.calls.next().now_or_never() {
+                        self.finish(call, fate);
                     }
                 }
                 written = self.books.written() => match written {
@@ -269,8 +270,8 @@ impl Loop {
             again,
             started: now,
         };
-        self.calls
-            .spawn(call::make(Arc::clone(&self.target), call, documents));
+        let target = Arc::clone(&self.target);
+        self.calls.push(call::make(target, call, documents).boxed());
         Ok(Started::Call)
     }
 
