@@ -1,7 +1,6 @@
 //! The settings: the keys as written, and the check that turns them into a server and a form of messages.
 
 use std::{
-    net::IpAddr,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -10,7 +9,7 @@ use lapin::{
     tcp::{RustlsConnector, RustlsConnectorConfig},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism},
 };
-use profilesync_target::{Document, OpenContext, Secret, SettingsError, Status};
+use profilesync_target::{Document, OpenContext, Secret, SettingsError, Status, cleartext};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -114,8 +113,8 @@ impl Raw {
             ));
         }
         let encrypted = scheme == AMQPScheme::AMQPS;
-        if !encrypted && !self.insecure && !is_loopback(&host) {
-            return Err(in_clear(&self.url, "amqps"));
+        if !encrypted && !self.insecure {
+            cleartext(self.url.span(), &host, "password", "begin `url` with amqps://")?;
         }
         let certificate = self
             .tls
@@ -204,20 +203,6 @@ fn check_url(text: &Spanned<String>) -> Result<(AMQPScheme, String, u16), Settin
         _ => return Err(wrong("`url` names no host".into()).help(form)),
     };
     Ok((scheme, host, url.port().unwrap_or(port)))
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-fn in_clear(url: &Spanned<String>, scheme: &str) -> SettingsError {
-    let message = "the password would cross the network in clear";
-    SettingsError::at(url.span(), message).help(format!(
-        "begin `url` with {scheme}://, or set `insecure = true` where nobody can listen"
-    ))
 }
 
 fn bracketed(host: &str) -> String {

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 pub use document::{Document, Status};
 pub use outcome::{Answer, Outcome};
 pub use secret::{Secret, SecretError};
-pub use settings::{Settings, SettingsError, schema_of};
+pub use settings::{Settings, SettingsError, cleartext, schema_of};
 pub use units::{Period, Rate, Size};
 
 /// One kind of output, as listed in the daemon's `src/targets.rs`.

@@ -2,13 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use ldap3::dn_escape;
-use profilesync_target::{Document, OpenContext, Secret, SettingsError};
+use profilesync_target::{Document, OpenContext, Secret, SettingsError, cleartext};
 use profilesync_template::{Escape, Template, samples};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -178,12 +177,9 @@ impl Raw {
             return Err(wrong("`url` names no host".into()).help("write it as ldaps://host"));
         }
         let secure = encrypted || self.start_tls;
-        if !secure && !self.insecure && !is_loopback(&host) {
-            return Err(
-                wrong("ldap:// would send the password over the network in clear".into()).help(
-                    "use ldaps://, or `start_tls = true`; `insecure = true` does it nevertheless",
-                ),
-            );
+        if !secure && !self.insecure {
+            let way_out = "begin `url` with ldaps://, or set `start_tls = true`";
+            cleartext(self.url.span(), &host, "password", way_out)?;
         }
         // The client hands the URL's host to TLS with its brackets.
         if secure && (host.contains(':') || ServerName::try_from(host.as_str()).is_err()) {
@@ -403,13 +399,6 @@ struct Address {
     port: u16,
     /// Whether TLS is used.
     secure: bool,
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn read_ca(path: &Spanned<PathBuf>, base: &Path) -> Result<RootCertStore, SettingsError> {

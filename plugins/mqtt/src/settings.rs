@@ -1,14 +1,13 @@
 //! The settings: the keys as written, and the check that turns them into a server and a form of messages.
 
 use std::{
-    net::IpAddr,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use profilesync_target::{OpenContext, Secret, SettingsError};
+use profilesync_target::{OpenContext, Secret, SettingsError, cleartext};
 use rumqttc::{Broker, MqttOptions, TlsConfiguration, Transport};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -95,8 +94,8 @@ impl Raw {
     pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
         let (encrypted, host, port) = check_url(&self.url)?;
         let logs_in = self.username.is_some();
-        if logs_in && !encrypted && !self.insecure && !is_loopback(&host) {
-            return Err(in_clear(&self.url, "mqtts"));
+        if logs_in && !encrypted && !self.insecure {
+            cleartext(self.url.span(), &host, "password", "begin `url` with mqtts://")?;
         }
         let client_id = self
             .client_id
@@ -189,20 +188,6 @@ fn check_url(text: &Spanned<String>) -> Result<(bool, String, u16), SettingsErro
         _ => return Err(wrong("`url` names no host".into()).help(form)),
     };
     Ok((encrypted, host, url.port().unwrap_or(port)))
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-fn in_clear(url: &Spanned<String>, scheme: &str) -> SettingsError {
-    let message = "the password would cross the network in clear";
-    SettingsError::at(url.span(), message).help(format!(
-        "begin `url` with {scheme}://, or set `insecure = true` where nobody can listen"
-    ))
 }
 
 fn bracketed(host: &str) -> String {
