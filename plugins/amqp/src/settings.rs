@@ -114,7 +114,8 @@ impl Raw {
         }
         let encrypted = scheme == AMQPScheme::AMQPS;
         if !encrypted && !self.insecure {
-            cleartext(self.url.span(), &host, "password", "begin `url` with amqps://")?;
+            let way_out = "begin `url` with amqps://";
+            cleartext(self.url.span(), &host, "password", way_out)?;
         }
         let certificate = self
             .tls

@@ -158,8 +158,7 @@ mod tests {
             let error = check(far).unwrap_err();
             let message = "the token would cross the network in clear";
             assert_eq!((error.message.as_str(), error.span), (message, Some(6..9)));
-            let help =
-                "begin `url` with tls://, or set `insecure = true` where nobody can listen";
+            let help = "begin `url` with tls://, or set `insecure = true` where nobody can listen";
             assert_eq!(error.help.as_deref(), Some(help), "{far}");
         }
     }

@@ -95,7 +95,8 @@ impl Raw {
         let (encrypted, host, port) = check_url(&self.url)?;
         let logs_in = self.username.is_some();
         if logs_in && !encrypted && !self.insecure {
-            cleartext(self.url.span(), &host, "password", "begin `url` with mqtts://")?;
+            let way_out = "begin `url` with mqtts://";
+            cleartext(self.url.span(), &host, "password", way_out)?;
         }
         let client_id = self
             .client_id

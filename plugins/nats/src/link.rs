@@ -38,10 +38,24 @@ pub(crate) enum Login {
     Credentials(String),
 }
 
-/// PEM files.
+impl Login {
+    /// What would be read by whoever listens to a connection without TLS.
+    pub(crate) fn secret(&self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::User { .. } => Some("password"),
+            Self::Token(_) => Some("token"),
+            Self::Credentials(_) => Some("user's JWT"),
+        }
+    }
+}
+
+/// TLS, which a server that does not want it is refused for.
+#[derive(Default)]
 pub(crate) struct Tls {
+    /// PEM file of the roots to trust.
     pub(crate) ca: Option<PathBuf>,
-    /// Certificate and key.
+    /// PEM files of certificate and key.
     pub(crate) own: Option<(PathBuf, PathBuf)>,
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_nats::{ConnectOptions, ServerAddr};
-use profilesync_target::{OpenContext, Secret, SettingsError};
+use profilesync_target::{OpenContext, Secret, SettingsError, cleartext};
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
@@ -55,6 +55,9 @@ pub(crate) struct Raw {
     /// The content of a credentials file (JWT and seed) to log in with: `{ file = "user.creds" }`.
     #[schemars(with = "Option<Secret>")]
     credentials: Option<Spanned<Secret>>,
+    /// Allows to log in at another machine without TLS, where anyone on the way can read the password.
+    #[serde(default)]
+    insecure: bool,
     /// TLS.
     tls: Option<Tls>,
 }
@@ -107,16 +110,32 @@ impl Raw {
             Some(bucket) => json!({ "servers": places, "bucket": bucket.get_ref() }),
             None => json!({ "servers": places, "subject": subject }),
         };
+        let login = login(
+            [self.token, self.credentials],
+            self.username,
+            self.password,
+            &context.base,
+        )?;
+        let tls = match self.tls {
+            Some(tls) => Some(tls.check(&context.base)?),
+            // One server's `tls:` is meant for all: any of them may be taken.
+            None if servers.iter().any(ServerAddr::tls_required) => Some(link::Tls::default()),
+            None => None,
+        };
+        if let Some(secret) = login.secret()
+            && tls.is_none()
+            && !self.insecure
+        {
+            for server in &servers {
+                let way_out = "begin `url` with tls://";
+                cleartext(self.url.span(), server.host(), secret, way_out)?;
+            }
+        }
         Ok(Checked {
             link: Link {
                 servers,
-                login: login(
-                    [self.token, self.credentials],
-                    self.username,
-                    self.password,
-                    &context.base,
-                )?,
-                tls: self.tls.map(|tls| tls.check(&context.base)).transpose()?,
+                login,
+                tls,
                 idle: Mutex::default(),
             },
             shape: shape(self.subject, self.stream, self.bucket)?,

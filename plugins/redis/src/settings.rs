@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use profilesync_target::{OpenContext, Secret, SettingsError};
+use profilesync_target::{OpenContext, Secret, SettingsError, cleartext};
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo,
     TlsCertificates,
@@ -56,6 +56,9 @@ pub(crate) struct Raw {
     /// A channel to which each change is published.
     #[schemars(with = "Option<String>")]
     channel: Option<Spanned<String>>,
+    /// Allows to log in at another machine without TLS, where anyone on the way can read the password.
+    #[serde(default)]
+    insecure: bool,
     /// TLS.
     #[schemars(with = "Option<Tls>")]
     tls: Option<Spanned<Tls>>,
@@ -102,6 +105,13 @@ impl Raw {
     /// Reads the password and the certificates, and checks every value.
     pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
         let address = address(&self.url)?;
+        if let ConnectionAddr::Tcp(host, _) = &address
+            && self.password.is_some()
+            && !self.insecure
+        {
+            let way_out = "begin `url` with rediss://";
+            cleartext(self.url.span(), host, "password", way_out)?;
+        }
         // What decides what the server holds; the length of the stream, the user and TLS do not.
         let identity = json!({
             "server": address.to_string(),

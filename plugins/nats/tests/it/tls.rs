@@ -1,6 +1,13 @@
 //! TLS: the server's certificate is checked, and one's own is shown. And logging in with a credentials file.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    path::Path,
+    sync::mpsc,
+    thread,
+};
 
 use profilesync_target::Outcome;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -22,6 +29,41 @@ fn write_certificates(folder: &Path) {
     fs::write(folder.join("ca.pem"), root.pem()).unwrap();
     fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
     fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+}
+
+/// A server that wants no TLS is told nothing, not even who is there.
+#[tokio::test]
+async fn a_connection_without_tls_is_not_gone_on_with() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, received) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let info =
+                "INFO {\"server_id\":\"x\",\"version\":\"2.10.0\",\"max_payload\":1048576}\r\n";
+            stream.write_all(info.as_bytes()).unwrap();
+            let mut first = [0];
+            stream.read_exact(&mut first).unwrap();
+            sender.send(first[0]).unwrap();
+        }
+    });
+    for settings in [
+        format!("url = 'tls://localhost:{port}'"),
+        format!("url = 'nats://localhost:{port}'\ntls = {{}}"),
+        // In whatever order they are tried.
+        format!("url = ['nats://localhost:{port}', 'tls://127.0.0.1:{port}']"),
+    ] {
+        let target = open(&format!("{settings}\ntoken = 'hunter2'"));
+        let outcome = deliver(&*target, document(1)).await;
+        assert!(matches!(outcome, Outcome::Fault { .. }), "{outcome:?}");
+        let first: Vec<_> = received.try_iter().collect();
+        // The first byte of a TLS handshake, not the C of CONNECT.
+        assert!(
+            !first.is_empty() && first.iter().all(|byte| *byte == 0x16),
+            "{settings}: {first:?}"
+        );
+    }
 }
 
 #[tokio::test]
