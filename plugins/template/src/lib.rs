@@ -99,6 +99,20 @@ impl Template {
         self.constant
     }
 
+    /// Whether the text names the account, and is the same for two accounts of different apps, because nothing or a
+    /// digit stands between: `{{ sdk_app_id }}{{ account }}`.
+    #[must_use]
+    pub fn joins_accounts(&self) -> bool {
+        samples::twins().any(|[one, other]| {
+            let renamed = Document {
+                account: format!("{}x", one.account),
+                ..one.clone()
+            };
+            let text = |document: &Document| self.render(document).ok();
+            text(&one) == text(&other) && text(&one) != text(&renamed)
+        })
+    }
+
     fn fill(&self, document: &Document) -> Result<String, Error> {
         // Dropped like the marks in other texts, two accounts would share one place.
         if !self.constant && document.account.contains(sections::is_mark) {
