@@ -4,8 +4,10 @@
 //! anything but the document. Every value that it puts into a text is escaped for that text, whether or not whoever
 //! wrote the template thought of it. `sections.rs` does the escaping.
 
+mod caseless;
 mod samples;
 mod sections;
+mod source;
 
 use std::ops::Range;
 
@@ -13,8 +15,10 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, value::
 use profilesync_target::{Document, SettingsError};
 use toml::Spanned;
 
+pub use caseless::caseless;
 pub use samples::{Sample, samples};
 pub use sections::Escape;
+pub use source::{OneOrMany, Source};
 
 /// Instructions and data (64 bytes each) that one rendering may use.
 const FUEL: u64 = 50_000;
