@@ -6,6 +6,8 @@
 //! alone: a target never sleeps, retries, logs, spawns a task it leaves behind, or reads the daemon's store.
 
 mod document;
+#[cfg(feature = "names")]
+mod name;
 mod outcome;
 mod secret;
 mod settings;
@@ -19,6 +21,8 @@ use std::{path::PathBuf, time::Duration};
 use async_trait::async_trait;
 
 pub use document::{Document, Status};
+#[cfg(feature = "names")]
+pub use name::{Case, file_name};
 pub use outcome::{Answer, Outcome};
 pub use secret::{Secret, SecretError};
 pub use settings::{Settings, SettingsError, cleartext, schema_of};

@@ -7,14 +7,13 @@ use object_store::{
     Error, GetResult, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
     UpdateVersion, path::Path,
 };
-use profilesync_target::{Document, Outcome, State, Status};
+use profilesync_target::{Case, Document, Outcome, State, Status, file_name};
 use serde::Deserialize;
 
 use crate::{
     client::{noted, noting},
     fault::Faults,
     folder,
-    name::{Case, object_name},
     settings::Destroyed,
 };
 
@@ -247,7 +246,7 @@ impl Bucket {
     }
 
     fn names(&self, document: &Document) -> (String, String) {
-        let name = object_name(&document.account, self.case);
+        let name = file_name(&document.account, self.case);
         (document.sdk_app_id.to_string(), name)
     }
 

@@ -8,7 +8,6 @@ mod bucket;
 mod client;
 mod fault;
 mod folder;
-mod name;
 mod settings;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
