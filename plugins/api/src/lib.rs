@@ -11,6 +11,8 @@ mod name;
 mod outcome;
 mod secret;
 mod settings;
+#[cfg(feature = "tls")]
+mod tls;
 mod units;
 
 #[cfg(feature = "conformance")]
@@ -26,6 +28,8 @@ pub use name::{Case, file_name};
 pub use outcome::{Answer, Outcome};
 pub use secret::{Secret, SecretError};
 pub use settings::{Settings, SettingsError, cleartext, schema_of};
+#[cfg(feature = "tls")]
+pub use tls::{Pem, Tls, TlsFiles};
 pub use units::{Period, Rate, Size};
 
 /// One kind of output, as listed in the daemon's `src/targets.rs`.

@@ -11,6 +11,7 @@ use std::{
 use async_nats::{
     Client, ClientError, ConnectOptions, Event, HeaderMap, Message, Request, ServerAddr,
 };
+use profilesync_target::TlsFiles;
 use tokio::{select, sync::watch};
 
 use crate::answer::{self, Refusal};
@@ -57,6 +58,17 @@ pub(crate) struct Tls {
     pub(crate) ca: Option<PathBuf>,
     /// PEM files of certificate and key.
     pub(crate) own: Option<(PathBuf, PathBuf)>,
+}
+
+impl From<TlsFiles> for Tls {
+    fn from(files: TlsFiles) -> Self {
+        Self {
+            ca: files.ca.map(|ca| ca.path),
+            own: files
+                .own
+                .map(|(certificate, key)| (certificate.path, key.path)),
+        }
+    }
 }
 
 /// One connection to one server.
