@@ -22,7 +22,7 @@ use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 
-pub use document::{Document, Status};
+pub use document::{Document, Standard, Status};
 #[cfg(feature = "names")]
 pub use name::{Case, file_name};
 pub use outcome::{Answer, Outcome};
