@@ -5,6 +5,8 @@
 //! [`Outcome`] for each. When to deliver, how often to try again and when to give up is decided by the daemon
 //! alone: a target never sleeps, retries, logs, spawns a task it leaves behind, or reads the daemon's store.
 
+#[cfg(feature = "certificates")]
+mod certificates;
 mod document;
 #[cfg(feature = "names")]
 mod name;
@@ -22,6 +24,8 @@ use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 
+#[cfg(feature = "certificates")]
+pub use certificates::write_certificates;
 pub use document::{Document, Standard, Status};
 #[cfg(feature = "names")]
 pub use name::{Case, file_name};

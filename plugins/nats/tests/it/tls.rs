@@ -1,35 +1,16 @@
 //! TLS: the server's certificate is checked, and one's own is shown. And logging in with a credentials file.
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     net::TcpListener,
-    path::Path,
     sync::mpsc,
     thread,
 };
 
-use profilesync_target::Outcome;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use profilesync_target::{Outcome, write_certificates};
 use serde_json::json;
 
 use crate::{PASSWORD, Server, deliver, delivered, document, open, server::is_installed};
-
-/// Writes a root certificate, and one that it signed.
-fn write_certificates(folder: &Path) {
-    let mut params = CertificateParams::new([]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = CertificateParams::new(names)
-        .unwrap()
-        .signed_by(&key, &root)
-        .unwrap();
-    fs::write(folder.join("ca.pem"), root.pem()).unwrap();
-    fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
-    fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
-}
 
 /// A server that wants no TLS is told nothing, not even who is there.
 #[tokio::test]
@@ -73,9 +54,9 @@ async fn both_sides_show_their_certificates() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    write_certificates(folder.path());
+    write_certificates(folder.path(), &["127.0.0.1"]);
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    let (ca, certificate, key) = (path("ca.pem"), path("cert.pem"), path("key.pem"));
+    let (ca, certificate, key) = (path("ca.pem"), path("127.0.0.1.pem"), path("127.0.0.1.key"));
     let lines = format!(
         "tls {{ cert_file: {certificate:?}, key_file: {key:?}, ca_file: {ca:?}, verify: true }}"
     );
@@ -90,7 +71,7 @@ async fn both_sides_show_their_certificates() {
         ))
     };
     let own = format!("certificate = '{certificate}', private_key = '{key}'");
-    for url in ["nats://localhost", "tls://127.0.0.1"] {
+    for url in ["nats://127.0.0.1", "tls://127.0.0.1"] {
         let target = open_with(url, &format!("ca = '{ca}', {own}"));
         target.probe().await.unwrap();
         delivered(&*target, document(1)).await;
@@ -101,7 +82,7 @@ async fn both_sides_show_their_certificates() {
         // The server wants to see a certificate.
         format!("ca = '{ca}'"),
     ] {
-        let outcome = deliver(&*open_with("tls://localhost", &tls), document(2)).await;
+        let outcome = deliver(&*open_with("tls://127.0.0.1", &tls), document(2)).await;
         assert!(
             matches!(outcome, Outcome::Fault { .. }),
             "{tls}: {outcome:?}"
