@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 
 use data_encoding::HEXLOWER;
-use jiff::Timestamp;
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
 };
-use profilesync_target::{Document, Status};
+use profilesync_target::Document;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -63,7 +62,7 @@ impl Form {
             .with_delivery_mode(PERSISTENT)
             .with_message_id(id.as_str().into())
             .with_timestamp(document.event_time / 1000)
-            .with_type(kind(document).into())
+            .with_type(document.message_type().into())
             .with_app_id("profilesync".into())
             .with_headers(headers);
         Ok(Message {
@@ -114,13 +113,6 @@ fn number(number: u64) -> AMQPValue {
     AMQPValue::LongLongInt(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-fn kind(document: &Document) -> &'static str {
-    match document.status {
-        Status::Active => "profile.updated",
-        Status::Destroyed => "profile.destroyed",
-    }
-}
-
 fn message_id(document: &Document) -> String {
     // An account holds no control characters, so no two triples read the same.
     let Document {
@@ -133,32 +125,12 @@ fn message_id(document: &Document) -> String {
     format!("msg_{}", HEXLOWER.encode(&digest[..16]))
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    r#type: &'static str,
-    timestamp: String,
-    data: &'a Document,
-}
-
 fn body(format: Format, document: &Document) -> Vec<u8> {
     match format {
         Format::Profile => serde_json::to_vec(document),
-        Format::Standard => serde_json::to_vec(&Envelope {
-            r#type: kind(document),
-            timestamp: rfc3339(document.event_time),
-            data: document,
-        }),
+        Format::Standard => serde_json::to_vec(&document.standard()),
     }
     .expect("a document is JSON")
-}
-
-/// Milliseconds since 1970 as RFC 3339 in UTC, to the millisecond.
-fn rfc3339(millis: u64) -> String {
-    let time = i64::try_from(millis)
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(Timestamp::MAX);
-    format!("{time:.3}")
 }
 
 #[cfg(test)]
@@ -166,7 +138,7 @@ pub(crate) mod tests {
     use profilesync_target::{Document, Status};
     use serde_json::json;
 
-    use super::{Form, Format, rfc3339};
+    use super::{Form, Format};
     use crate::key::Key;
 
     pub(crate) fn document(account: &str) -> Document {
@@ -208,11 +180,5 @@ pub(crate) mod tests {
         let text = form.render(&message);
         assert!(text.contains("header revision: 7\n"), "{text}");
         assert!(text.contains("header account: a\n"), "{text}");
-    }
-
-    #[test]
-    fn times_have_three_decimals() {
-        assert_eq!(rfc3339(1_670_574_414_000), "2022-12-09T08:26:54.000Z");
-        assert_eq!(rfc3339(u64::MAX), "9999-12-30T22:00:00.999Z");
     }
 }

@@ -1,17 +1,12 @@
 //! The settings: the keys as written, and the check that turns them into a server and a form of messages.
 
-use std::{
-    net::IpAddr,
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use lapin::{
     tcp::{RustlsConnector, RustlsConnectorConfig},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism},
 };
-use profilesync_target::{Document, OpenContext, Secret, SettingsError, Status};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use profilesync_target::{Document, OpenContext, Secret, SettingsError, Status, Tls, cleartext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -65,21 +60,6 @@ pub(crate) struct Raw {
     tls: Option<Spanned<Tls>>,
 }
 
-/// TLS.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Tls {
-    /// PEM file of the root certificates to trust, instead of the system's.
-    #[schemars(with = "Option<PathBuf>")]
-    ca: Option<Spanned<PathBuf>>,
-    /// PEM file of the client certificate, and of those between it and its root.
-    #[schemars(with = "Option<PathBuf>")]
-    certificate: Option<Spanned<PathBuf>>,
-    /// PEM file of the certificate's private key.
-    #[schemars(with = "Option<PathBuf>")]
-    private_key: Option<Spanned<PathBuf>>,
-}
-
 fn default_vhost() -> String {
     "/".into()
 }
@@ -114,8 +94,9 @@ impl Raw {
             ));
         }
         let encrypted = scheme == AMQPScheme::AMQPS;
-        if !encrypted && !self.insecure && !is_loopback(&host) {
-            return Err(in_clear(&self.url, "amqps"));
+        if !encrypted && !self.insecure {
+            let way_out = "begin `url` with amqps://";
+            cleartext(self.url.span(), &host, "password", way_out)?;
         }
         let certificate = self
             .tls
@@ -206,20 +187,6 @@ fn check_url(text: &Spanned<String>) -> Result<(AMQPScheme, String, u16), Settin
     Ok((scheme, host, url.port().unwrap_or(port)))
 }
 
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-fn in_clear(url: &Spanned<String>, scheme: &str) -> SettingsError {
-    let message = "the password would cross the network in clear";
-    SettingsError::at(url.span(), message).help(format!(
-        "begin `url` with {scheme}://, or set `insecure = true` where nobody can listen"
-    ))
-}
-
 fn bracketed(host: &str) -> String {
     match host.contains(':') {
         true => format!("[{host}]"),
@@ -286,89 +253,27 @@ fn check_key(text: &Spanned<String>) -> Result<Key, SettingsError> {
 }
 
 fn connector(tls: Option<Spanned<Tls>>, base: &Path) -> Result<RustlsConnector, SettingsError> {
-    let (span, tls) = match tls {
-        Some(tls) => (Some(tls.span()), tls.into_inner()),
-        None => (
-            None,
-            Tls {
-                ca: None,
-                certificate: None,
-                private_key: None,
-            },
-        ),
-    };
+    let span = tls.as_ref().map(Spanned::span);
+    let files = tls
+        .map(Spanned::into_inner)
+        .unwrap_or_default()
+        .read(base)?;
     let wrong = |error: std::io::Error| SettingsError {
         message: format!("no TLS client can be made: {error}"),
         span: span.clone(),
         help: None,
     };
-    let config = match &tls.ca {
-        Some(ca) => RustlsConnectorConfig::default().with_parsable_certificates(certificates("tls.ca", ca, base)?),
+    let config = match files.ca {
+        Some(ca) => RustlsConnectorConfig::default().with_parsable_certificates(ca.parsed),
         None => RustlsConnectorConfig::new_with_native_certs().map_err(|error| {
             wrong(error).help("install the system's root certificates (Debian: ca-certificates), or name yours in `tls.ca`")
         })?,
     };
-    match (&tls.certificate, &tls.private_key) {
-        (None, None) => config.connector_with_no_client_auth().map_err(wrong),
-        (Some(certificate), Some(key)) => {
-            let certificates = certificates("tls.certificate", certificate, base)?;
-            let key = private_key(key, base)?;
-            config
-                .connector_with_single_cert(certificates, key)
-                .map_err(wrong)
+    match files.own {
+        None => config.connector_with_no_client_auth(),
+        Some((certificates, key)) => {
+            config.connector_with_single_cert(certificates.parsed, key.parsed)
         }
-        (Some(given), None) | (None, Some(given)) => Err(SettingsError::at(
-            given.span(),
-            "`tls.certificate` and `tls.private_key` need each other",
-        )),
     }
-}
-
-fn read(
-    key: &str,
-    path: &Spanned<PathBuf>,
-    base: &Path,
-) -> Result<(String, Vec<u8>), SettingsError> {
-    let file = base.join(path.get_ref());
-    let shown = file.display().to_string();
-    match std::fs::read(&file) {
-        Ok(pem) => Ok((shown, pem)),
-        Err(error) => Err(unreadable(
-            path.span(),
-            key,
-            &shown,
-            &format!("cannot be read: {error}"),
-        )),
-    }
-}
-
-fn unreadable(span: Range<usize>, key: &str, file: &str, why: &str) -> SettingsError {
-    SettingsError::at(span, format!("`{key}`: {file} {why}"))
-}
-
-fn certificates(
-    key: &str,
-    path: &Spanned<PathBuf>,
-    base: &Path,
-) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
-    let (file, pem) = read(key, path, base)?;
-    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(unreadable(
-            path.span(),
-            key,
-            &file,
-            "holds no certificate in PEM form",
-        )),
-    }
-}
-
-fn private_key(
-    path: &Spanned<PathBuf>,
-    base: &Path,
-) -> Result<PrivateKeyDer<'static>, SettingsError> {
-    let key = "tls.private_key";
-    let (file, pem) = read(key, path, base)?;
-    PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| unreadable(path.span(), key, &file, "holds no private key in PEM form"))
+    .map_err(wrong)
 }

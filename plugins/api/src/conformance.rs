@@ -5,11 +5,14 @@
 
 mod accounts;
 mod checks;
+mod plain;
 mod tools;
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
+
+pub use plain::{deliver, deliver_all, delivered, destroyed, document};
 
 use crate::{Document, Target};
 

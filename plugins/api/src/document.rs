@@ -1,7 +1,13 @@
 //! The profile of one account, in the shape every target gets.
 
+use std::time::{Duration, UNIX_EPOCH};
+
+use humantime::format_rfc3339_millis;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+/// The latest time that is written, in milliseconds since 1970: the end of the year 9999, in whatever time zone.
+const LATEST: u64 = 253_402_207_200_999;
 
 /// The newest known profile of one Official Account. Serialises in the field order shown here; an absent
 /// string is `null`.
@@ -42,4 +48,69 @@ pub enum Status {
     Active,
     /// It was destroyed; all fields are `null` and `extra` is empty.
     Destroyed,
+}
+
+/// A document within the envelope of Standard Webhooks, which is the format `standard` of every output that has it.
+#[derive(Serialize)]
+pub struct Standard<'a> {
+    r#type: &'static str,
+    timestamp: String,
+    data: &'a Document,
+}
+
+impl Document {
+    /// What a message that brings the document is about: `profile.updated` or `profile.destroyed`.
+    #[must_use]
+    pub fn message_type(&self) -> &'static str {
+        match self.status {
+            Status::Active => "profile.updated",
+            Status::Destroyed => "profile.destroyed",
+        }
+    }
+
+    /// Serialises as `{"type": …, "timestamp": …, "data": <document>}`, the time being that of the event.
+    #[must_use]
+    pub fn standard(&self) -> Standard<'_> {
+        let time = UNIX_EPOCH + Duration::from_millis(self.event_time.min(LATEST));
+        Standard {
+            r#type: self.message_type(),
+            timestamp: format_rfc3339_millis(time).to_string(),
+            data: self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::{Document, Status};
+
+    #[test]
+    fn the_envelope_has_type_time_and_document() {
+        let mut document = Document {
+            sdk_app_id: 1,
+            account: "a".into(),
+            revision: 7,
+            status: Status::Active,
+            name: None,
+            introduction: None,
+            face_url: None,
+            organization: None,
+            owner: None,
+            operator: None,
+            event_time: 1_670_574_414_000,
+            extra: Map::new(),
+        };
+        let enveloped = |document: &Document| serde_json::to_value(document.standard()).unwrap();
+        let envelope = enveloped(&document);
+        assert_eq!(envelope["type"], json!("profile.updated"));
+        assert_eq!(envelope["timestamp"], json!("2022-12-09T08:26:54.000Z"));
+        assert_eq!(envelope["data"], json!(document));
+        document.status = Status::Destroyed;
+        document.event_time = u64::MAX;
+        let envelope = enveloped(&document);
+        assert_eq!(envelope["type"], json!("profile.destroyed"));
+        assert_eq!(envelope["timestamp"], json!("9999-12-30T22:00:00.999Z"));
+    }
 }

@@ -5,10 +5,16 @@
 //! [`Outcome`] for each. When to deliver, how often to try again and when to give up is decided by the daemon
 //! alone: a target never sleeps, retries, logs, spawns a task it leaves behind, or reads the daemon's store.
 
+#[cfg(feature = "certificates")]
+mod certificates;
 mod document;
+#[cfg(feature = "names")]
+mod name;
 mod outcome;
 mod secret;
 mod settings;
+#[cfg(feature = "tls")]
+mod tls;
 mod units;
 
 #[cfg(feature = "conformance")]
@@ -18,10 +24,16 @@ use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 
-pub use document::{Document, Status};
+#[cfg(feature = "certificates")]
+pub use certificates::write_certificates;
+pub use document::{Document, Standard, Status};
+#[cfg(feature = "names")]
+pub use name::{Case, file_name};
 pub use outcome::{Answer, Outcome};
 pub use secret::{Secret, SecretError};
-pub use settings::{Settings, SettingsError, schema_of};
+pub use settings::{Settings, SettingsError, cleartext, schema_of};
+#[cfg(feature = "tls")]
+pub use tls::{Pem, Tls, TlsFiles};
 pub use units::{Period, Rate, Size};
 
 /// One kind of output, as listed in the daemon's `src/targets.rs`.

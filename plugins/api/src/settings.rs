@@ -1,6 +1,6 @@
 //! The settings of one target: what is left of its table once the daemon took its own keys out.
 
-use std::{fmt, ops::Range};
+use std::{fmt, net::IpAddr, ops::Range};
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
@@ -78,6 +78,27 @@ pub fn schema_of<T: JsonSchema>() -> Schema {
         .into_root_schema_for::<T>()
 }
 
+/// Refuses to send a secret without TLS, unless it stays on this machine. For kinds whose `insecure` is not set:
+/// `secret` is what would be sent ("password"), `way_out` how to encrypt it ("begin `url` with amqps://").
+///
+/// # Errors
+/// When `host` (an IPv6 address with or without brackets) is another machine; points at `url`.
+pub fn cleartext(
+    url: Range<usize>,
+    host: &str,
+    secret: &str,
+    way_out: &str,
+) -> Result<(), SettingsError> {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    if host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|it| it.is_loopback()) {
+        return Ok(());
+    }
+    let message = format!("the {secret} would cross the network in clear");
+    Err(SettingsError::at(url, message).help(format!(
+        "{way_out}, or set `insecure = true` where nobody can listen"
+    )))
+}
+
 impl SettingsError {
     /// An error about the value at `span`.
     #[must_use]
@@ -104,5 +125,41 @@ impl SettingsError {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cleartext;
+
+    #[test]
+    fn secrets_leave_this_machine_encrypted() {
+        let check = |host: &str| cleartext(6..9, host, "token", "begin `url` with tls://");
+        for near in [
+            "localhost",
+            "LocalHost",
+            "127.0.0.1",
+            "127.8.8.8",
+            "::1",
+            "[::1]",
+        ] {
+            check(near).unwrap();
+        }
+        for far in [
+            "",
+            "a.example",
+            "localhost.example",
+            "127.0.0.1.example",
+            "10.0.0.1",
+            "0.0.0.0",
+            "[::]",
+            "fe80::1",
+        ] {
+            let error = check(far).unwrap_err();
+            let message = "the token would cross the network in clear";
+            assert_eq!((error.message.as_str(), error.span), (message, Some(6..9)));
+            let help = "begin `url` with tls://, or set `insecure = true` where nobody can listen";
+            assert_eq!(error.help.as_deref(), Some(help), "{far}");
+        }
     }
 }

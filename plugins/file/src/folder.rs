@@ -8,14 +8,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use profilesync_target::{Delivery, Document, Status};
+use profilesync_target::{Case, Delivery, Document, Status, file_name};
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 
 use crate::{
     Writer,
     disk::{self, Replacement, Trouble},
-    name::{Case, file_name},
 };
 
 /// No account's file begins so: a leading dot is encoded.

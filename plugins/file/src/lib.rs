@@ -10,7 +10,6 @@ mod disk;
 mod folder;
 mod log;
 mod merge;
-mod name;
 mod settings;
 mod snapshot;
 

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
 use profilesync_target::{Document, Status};
 use profilesync_template::Template;
 use schemars::JsonSchema;
@@ -45,30 +44,15 @@ pub(crate) struct Record {
     pub(crate) value: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    r#type: &'static str,
-    timestamp: String,
-    data: &'a Document,
-}
-
 impl Form {
     /// # Errors
     /// Why this document has no record.
     pub(crate) fn fill(&self, document: &Document) -> Result<Record, String> {
-        let kind = match document.status {
-            Status::Active => "profile.updated",
-            Status::Destroyed => "profile.destroyed",
-        };
         let tombstone = document.status == Status::Destroyed && self.destroyed == Destroyed::Delete;
         let value = || {
             let json = match self.format {
                 Format::Profile => serde_json::to_string(document),
-                Format::Standard => serde_json::to_string(&Envelope {
-                    r#type: kind,
-                    timestamp: rfc3339(document.event_time),
-                    data: document,
-                }),
+                Format::Standard => serde_json::to_string(&document.standard()),
             };
             json.expect("a document is JSON")
         };
@@ -76,7 +60,7 @@ impl Form {
             key: self.key.render(document)?,
             headers: [
                 ("revision", document.revision.to_string()),
-                ("type", kind.to_owned()),
+                ("type", document.message_type().to_owned()),
                 ("content-type", "application/json".to_owned()),
             ],
             value: (!tombstone).then(value),
@@ -96,13 +80,4 @@ impl Record {
         text.push('\n');
         text
     }
-}
-
-/// Milliseconds since 1970 as RFC 3339 in UTC, to the millisecond.
-fn rfc3339(millis: u64) -> String {
-    let time = i64::try_from(millis)
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(Timestamp::MAX);
-    format!("{time:.3}")
 }

@@ -250,6 +250,10 @@ fn key(text: &Spanned<String>) -> Result<Template, SettingsError> {
     if keys[0].is_empty() || others.contains(&keys[0]) {
         return Err(wrong("is the same for different accounts"));
     }
+    if template.joins_accounts() {
+        return Err(wrong("can be the same for two accounts")
+            .help("put a colon between `sdk_app_id` and `account`"));
+    }
     Ok(template)
 }
 

@@ -8,13 +8,12 @@ use std::{
 use data_encoding::BASE64;
 use ldap3::{Mod, dn_escape};
 use profilesync_target::{Document, State, Status};
-use profilesync_template::Template;
+use profilesync_template::{Source, Template};
 use serde_json::Value;
 
 use crate::{
     name::{self, MARK},
-    rdn,
-    source::{self, Source},
+    rdn, source,
 };
 
 /// How documents become entries.

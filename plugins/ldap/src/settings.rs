@@ -2,14 +2,13 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use ldap3::dn_escape;
-use profilesync_target::{Document, OpenContext, Secret, SettingsError};
-use profilesync_template::{Escape, Template, samples};
+use profilesync_target::{Document, OpenContext, Secret, SettingsError, cleartext};
+use profilesync_template::{Escape, OneOrMany, Source, Template, samples};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -25,7 +24,7 @@ use crate::{
     connection::Server,
     entry::{Mapping, Naming},
     rdn,
-    source::{OneOrMany, Source, Written},
+    source::MEMBERS,
 };
 
 /// The settings as written.
@@ -61,7 +60,7 @@ pub(crate) struct Raw {
     /// Attributes, and the member of the document that each holds: `cn = "name"`; or several, of which the first that has
     /// a value is taken: `cn = ["name", "account"]`.
     #[schemars(with = "Option<BTreeMap<String, OneOrMany>>")]
-    attributes: Option<BTreeMap<Spanned<String>, Spanned<Written>>>,
+    attributes: Option<BTreeMap<Spanned<String>, Spanned<OneOrMany>>>,
     /// The attribute that says whose an entry is: `profilesync:APP/ACCOUNT`.
     #[schemars(with = "Option<String>")]
     owner_attribute: Option<Spanned<String>>,
@@ -178,12 +177,9 @@ impl Raw {
             return Err(wrong("`url` names no host".into()).help("write it as ldaps://host"));
         }
         let secure = encrypted || self.start_tls;
-        if !secure && !self.insecure && !is_loopback(&host) {
-            return Err(
-                wrong("ldap:// would send the password over the network in clear".into()).help(
-                    "use ldaps://, or `start_tls = true`; `insecure = true` does it nevertheless",
-                ),
-            );
+        if !secure && !self.insecure {
+            let way_out = "begin `url` with ldaps://, or set `start_tls = true`";
+            cleartext(self.url.span(), &host, "password", way_out)?;
         }
         // The client hands the URL's host to TLS with its brackets.
         if secure && (host.contains(':') || ServerName::try_from(host.as_str()).is_err()) {
@@ -313,8 +309,10 @@ impl Raw {
         let Some(given) = &self.attributes else {
             for (name, sources) in ATTRIBUTES {
                 let sources = sources.iter().copied();
-                let parsed = sources.clone().filter_map(Source::member).collect();
-                attributes.push((name.to_owned(), parsed));
+                let parsed = sources
+                    .clone()
+                    .filter_map(|text| Source::member(text, &MEMBERS));
+                attributes.push((name.to_owned(), parsed.collect()));
                 written.insert(name.to_owned(), sources.map(str::to_owned).collect());
             }
             return Ok((attributes, written));
@@ -340,7 +338,7 @@ impl Raw {
                 return Err(SettingsError::at(sources.span(), message));
             }
             let key = format!("attributes.{text}");
-            let parsed = list.iter().map(|one| Source::parse(&key, one));
+            let parsed = list.iter().map(|one| Source::parse(&key, one, &MEMBERS));
             attributes.push((text.clone(), parsed.collect::<Result<_, _>>()?));
             let list = list.iter().map(|one| one.get_ref().clone());
             written.insert(text.clone(), list.collect());
@@ -403,13 +401,6 @@ struct Address {
     port: u16,
     /// Whether TLS is used.
     secure: bool,
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn read_ca(path: &Spanned<PathBuf>, base: &Path) -> Result<RootCertStore, SettingsError> {

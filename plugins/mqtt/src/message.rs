@@ -1,6 +1,5 @@
 //! The message of a document: topic and payload, and the same as text.
 
-use jiff::Timestamp;
 use profilesync_target::{Document, Status};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,32 +56,12 @@ impl Message {
     }
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    r#type: &'static str,
-    timestamp: String,
-    data: &'a Document,
-}
-
 fn payload(format: Format, document: &Document) -> Vec<u8> {
     match format {
         Format::Profile => serde_json::to_vec(document),
-        Format::Standard => serde_json::to_vec(&Envelope {
-            r#type: "profile.updated",
-            timestamp: rfc3339(document.event_time),
-            data: document,
-        }),
+        Format::Standard => serde_json::to_vec(&document.standard()),
     }
     .expect("a document is JSON")
-}
-
-/// Milliseconds since 1970 as RFC 3339 in UTC, to the millisecond.
-fn rfc3339(millis: u64) -> String {
-    let time = i64::try_from(millis)
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(Timestamp::MAX);
-    format!("{time:.3}")
 }
 
 #[cfg(test)]

@@ -1,19 +1,10 @@
 //! The settings: the keys as written, and the check that turns them into a server and a form of messages.
 
-use std::{
-    net::IpAddr,
-    ops::Range,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use profilesync_target::{OpenContext, Secret, SettingsError};
+use profilesync_target::{OpenContext, Secret, SettingsError, Tls, cleartext};
 use rumqttc::{Broker, MqttOptions, TlsConfiguration, Transport};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
+use rustls::{ClientConfig, RootCertStore};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -60,21 +51,6 @@ pub(crate) struct Raw {
     tls: Option<Spanned<Tls>>,
 }
 
-/// TLS.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Tls {
-    /// PEM file of the root certificates to trust, instead of the system's.
-    #[schemars(with = "Option<PathBuf>")]
-    ca: Option<Spanned<PathBuf>>,
-    /// PEM file of the client certificate, and of those between it and its root.
-    #[schemars(with = "Option<PathBuf>")]
-    certificate: Option<Spanned<PathBuf>>,
-    /// PEM file of the certificate's private key.
-    #[schemars(with = "Option<PathBuf>")]
-    private_key: Option<Spanned<PathBuf>>,
-}
-
 fn default_topic_text() -> String {
     "profiles/{{ sdk_app_id }}/{{ account }}".into()
 }
@@ -95,8 +71,9 @@ impl Raw {
     pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
         let (encrypted, host, port) = check_url(&self.url)?;
         let logs_in = self.username.is_some();
-        if logs_in && !encrypted && !self.insecure && !is_loopback(&host) {
-            return Err(in_clear(&self.url, "mqtts"));
+        if logs_in && !encrypted && !self.insecure {
+            let way_out = "begin `url` with mqtts://";
+            cleartext(self.url.span(), &host, "password", way_out)?;
         }
         let client_id = self
             .client_id
@@ -191,20 +168,6 @@ fn check_url(text: &Spanned<String>) -> Result<(bool, String, u16), SettingsErro
     Ok((encrypted, host, url.port().unwrap_or(port)))
 }
 
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-fn in_clear(url: &Spanned<String>, scheme: &str) -> SettingsError {
-    let message = "the password would cross the network in clear";
-    SettingsError::at(url.span(), message).help(format!(
-        "begin `url` with {scheme}://, or set `insecure = true` where nobody can listen"
-    ))
-}
-
 fn bracketed(host: &str) -> String {
     match host.contains(':') {
         true => format!("[{host}]"),
@@ -213,28 +176,18 @@ fn bracketed(host: &str) -> String {
 }
 
 fn tls_client(tls: Option<Spanned<Tls>>, base: &Path) -> Result<TlsConfiguration, SettingsError> {
-    let (span, tls) = match tls {
-        Some(tls) => (Some(tls.span()), tls.into_inner()),
-        None => (None, Tls::default()),
-    };
+    let span = tls.as_ref().map(Spanned::span);
+    let files = tls
+        .map(Spanned::into_inner)
+        .unwrap_or_default()
+        .read(base)?;
     let wrong = |error: String| SettingsError {
         message: format!("no TLS client can be made: {error}"),
         span: span.clone(),
         help: None,
     };
-    let identity = match (&tls.certificate, &tls.private_key) {
-        (None, None) => None,
-        (Some(certificate), Some(key)) => Some((
-            certificates("tls.certificate", certificate, base)?,
-            private_key(key, base)?,
-        )),
-        (Some(given), None) | (None, Some(given)) => {
-            let message = "`tls.certificate` and `tls.private_key` need each other";
-            return Err(SettingsError::at(given.span(), message));
-        }
-    };
-    let Some(ca) = &tls.ca else {
-        if identity.is_some() {
+    let Some(ca) = files.ca else {
+        if files.own.is_some() {
             return Err(wrong("a client certificate needs `tls.ca`".into())
                 .help("Debian keeps the system's roots in /etc/ssl/certs/ca-certificates.crt"));
         }
@@ -245,66 +198,17 @@ fn tls_client(tls: Option<Spanned<Tls>>, base: &Path) -> Result<TlsConfiguration
         });
     };
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates("tls.ca", ca, base)?);
+    roots.add_parsable_certificates(ca.parsed);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong(error.to_string()))?
         .with_root_certificates(roots);
-    let config = match identity {
+    let config = match files.own {
         Some((certificates, key)) => builder
-            .with_client_auth_cert(certificates, key)
+            .with_client_auth_cert(certificates.parsed, key.parsed)
             .map_err(|error| wrong(error.to_string()))?,
         None => builder.with_no_client_auth(),
     };
     Ok(TlsConfiguration::Rustls(Arc::new(config)))
-}
-
-fn read(
-    key: &str,
-    path: &Spanned<PathBuf>,
-    base: &Path,
-) -> Result<(String, Vec<u8>), SettingsError> {
-    let file = base.join(path.get_ref());
-    let shown = file.display().to_string();
-    match std::fs::read(&file) {
-        Ok(pem) => Ok((shown, pem)),
-        Err(error) => Err(unreadable(
-            path.span(),
-            key,
-            &shown,
-            &format!("cannot be read: {error}"),
-        )),
-    }
-}
-
-fn unreadable(span: Range<usize>, key: &str, file: &str, why: &str) -> SettingsError {
-    SettingsError::at(span, format!("`{key}`: {file} {why}"))
-}
-
-fn certificates(
-    key: &str,
-    path: &Spanned<PathBuf>,
-    base: &Path,
-) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
-    let (file, pem) = read(key, path, base)?;
-    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(unreadable(
-            path.span(),
-            key,
-            &file,
-            "holds no certificate in PEM form",
-        )),
-    }
-}
-
-fn private_key(
-    path: &Spanned<PathBuf>,
-    base: &Path,
-) -> Result<PrivateKeyDer<'static>, SettingsError> {
-    let key = "tls.private_key";
-    let (file, pem) = read(key, path, base)?;
-    PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| unreadable(path.span(), key, &file, "holds no private key in PEM form"))
 }

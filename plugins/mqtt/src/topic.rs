@@ -32,6 +32,11 @@ impl Topic {
                     .help("write it as \"profiles/{{ sdk_app_id }}/{{ account }}\"")
             })?;
         }
+        if topic.template.joins_accounts() {
+            let message = "`topic` can be the same for two accounts";
+            return Err(SettingsError::at(text.span(), message)
+                .help("put a slash between `sdk_app_id` and `account`"));
+        }
         Ok(topic)
     }
 
@@ -121,6 +126,7 @@ mod tests {
             ("a/#", "wildcard"),
             ("{{ owner }}", "is empty"),
             ("a\0{{ account }}", "does not allow"),
+            ("{{ sdk_app_id }}{{ account }}", "same for two accounts"),
         ] {
             let error = compile(text).err().unwrap();
             assert!(error.message.contains(reason), "{text}: {}", error.message);

@@ -11,6 +11,7 @@ use std::{
 use async_nats::{
     Client, ClientError, ConnectOptions, Event, HeaderMap, Message, Request, ServerAddr,
 };
+use profilesync_target::TlsFiles;
 use tokio::{select, sync::watch};
 
 use crate::answer::{self, Refusal};
@@ -38,11 +39,36 @@ pub(crate) enum Login {
     Credentials(String),
 }
 
-/// PEM files.
+impl Login {
+    /// What would be read by whoever listens to a connection without TLS.
+    pub(crate) fn secret(&self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::User { .. } => Some("password"),
+            Self::Token(_) => Some("token"),
+            Self::Credentials(_) => Some("user's JWT"),
+        }
+    }
+}
+
+/// TLS, which a server that does not want it is refused for.
+#[derive(Default)]
 pub(crate) struct Tls {
+    /// PEM file of the roots to trust.
     pub(crate) ca: Option<PathBuf>,
-    /// Certificate and key.
+    /// PEM files of certificate and key.
     pub(crate) own: Option<(PathBuf, PathBuf)>,
+}
+
+impl From<TlsFiles> for Tls {
+    fn from(files: TlsFiles) -> Self {
+        Self {
+            ca: files.ca.map(|ca| ca.path),
+            own: files
+                .own
+                .map(|(certificate, key)| (certificate.path, key.path)),
+        }
+    }
 }
 
 /// One connection to one server.

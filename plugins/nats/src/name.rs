@@ -69,6 +69,18 @@ impl Template {
         if !self.0.contains(&Part::Account) {
             return Err("has no `{{ account }}`".into());
         }
+        for parts in self.0.windows(3) {
+            // Between two places there is always a text.
+            if let [one, Part::Text(between), other] = parts
+                && one != other
+                && between.bytes().all(|byte| byte.is_ascii_digit())
+            {
+                return Err(
+                    "can be the same for two accounts: put a dot between `sdk_app_id` and `account`"
+                        .into(),
+                );
+            }
+        }
         let subject = self.fill(&sample());
         if subject.split('.').any(str::is_empty) {
             return Err("has an empty token: dots stand between tokens".into());
@@ -131,6 +143,7 @@ pub(crate) fn sample() -> Document {
 
 #[cfg(test)]
 mod tests {
+    use profilesync_target::Document;
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
     use super::{Template, sample, token};
@@ -153,6 +166,25 @@ mod tests {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'=');
             prop_assert!(!token.is_empty() && token.bytes().all(allowed), "{}", token);
             prop_assert_eq!(text(&token), account);
+        }
+
+        #[test]
+        fn accounts_of_apps_are_apart(
+            between in "[01.=-]{0,2}",
+            turned: bool,
+            one in (1_u64..130, "[0-3.-]{1,3}"),
+            two in (1_u64..130, "[0-3.-]{1,3}"),
+        ) {
+            let [first, last] = match turned {
+                false => ["{{ sdk_app_id }}", "{{ account }}"],
+                true => ["{{ account }}", "{{ sdk_app_id }}"],
+            };
+            if let Ok(template) = Template::parse(&format!("{first}{between}{last}")) {
+                let fill = |(sdk_app_id, account): &(u64, String)| {
+                    template.fill(&Document { sdk_app_id: *sdk_app_id, account: account.clone(), ..sample() })
+                };
+                prop_assert_eq!(one == two, fill(&one) == fill(&two));
+            }
         }
     }
 
@@ -193,6 +225,8 @@ mod tests {
             ("o a.{{ account }}", "' '"),
             ("oa.{account}.{{ account }}", "'{'"),
             ("$KV.b.{{ account }}", "`$`"),
+            ("oa.{{ sdk_app_id }}{{ account }}", "a dot between"),
+            ("oa.{{ account }}0{{ sdk_app_id }}", "a dot between"),
         ] {
             let error = Template::parse(text).unwrap_err();
             assert!(error.contains(message), "{text}: {error}");

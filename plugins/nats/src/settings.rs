@@ -1,14 +1,10 @@
 //! The settings of a nats target: the keys as written, and the check that makes a connection's options and a shape of
 //! them.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Mutex,
-};
+use std::{fmt, path::Path, sync::Mutex};
 
 use async_nats::{ConnectOptions, ServerAddr};
-use profilesync_target::{OpenContext, Secret, SettingsError};
+use profilesync_target::{OpenContext, Secret, SettingsError, Tls, cleartext};
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
@@ -55,23 +51,11 @@ pub(crate) struct Raw {
     /// The content of a credentials file (JWT and seed) to log in with: `{ file = "user.creds" }`.
     #[schemars(with = "Option<Secret>")]
     credentials: Option<Spanned<Secret>>,
+    /// Allows to log in at another machine without TLS, where anyone on the way can read the password.
+    #[serde(default)]
+    insecure: bool,
     /// TLS.
     tls: Option<Tls>,
-}
-
-/// TLS.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Tls {
-    /// PEM file of the root certificates to trust, instead of the system's.
-    #[schemars(with = "Option<PathBuf>")]
-    ca: Option<Spanned<PathBuf>>,
-    /// PEM file of the certificate to show to the server, and of those that signed it.
-    #[schemars(with = "Option<PathBuf>")]
-    certificate: Option<Spanned<PathBuf>>,
-    /// PEM file of the certificate's key.
-    #[schemars(with = "Option<PathBuf>")]
-    private_key: Option<Spanned<PathBuf>>,
 }
 
 /// One URL, or a list of them.
@@ -107,16 +91,32 @@ impl Raw {
             Some(bucket) => json!({ "servers": places, "bucket": bucket.get_ref() }),
             None => json!({ "servers": places, "subject": subject }),
         };
+        let login = login(
+            [self.token, self.credentials],
+            self.username,
+            self.password,
+            &context.base,
+        )?;
+        let tls = match self.tls {
+            Some(tls) => Some(link::Tls::from(tls.read(&context.base)?)),
+            // One server's `tls:` is meant for all: any of them may be taken.
+            None if servers.iter().any(ServerAddr::tls_required) => Some(link::Tls::default()),
+            None => None,
+        };
+        if let Some(secret) = login.secret()
+            && tls.is_none()
+            && !self.insecure
+        {
+            for server in &servers {
+                let way_out = "begin `url` with tls://";
+                cleartext(self.url.span(), server.host(), secret, way_out)?;
+            }
+        }
         Ok(Checked {
             link: Link {
                 servers,
-                login: login(
-                    [self.token, self.credentials],
-                    self.username,
-                    self.password,
-                    &context.base,
-                )?,
-                tls: self.tls.map(|tls| tls.check(&context.base)).transpose()?,
+                login,
+                tls,
                 idle: Mutex::default(),
             },
             shape: shape(self.subject, self.stream, self.bucket)?,
@@ -233,49 +233,6 @@ fn named(key: &str, name: Spanned<String>) -> Result<String, SettingsError> {
         return Err(SettingsError::at(name.span(), message));
     }
     Ok(name.into_inner())
-}
-
-impl Tls {
-    fn check(self, base: &Path) -> Result<link::Tls, SettingsError> {
-        let own = match (self.certificate, self.private_key) {
-            (None, None) => None,
-            (Some(certificate), Some(key)) => Some((
-                pem("tls.certificate", &certificate, "CERTIFICATE-----", base)?,
-                pem("tls.private_key", &key, "PRIVATE KEY-----", base)?,
-            )),
-            (Some(alone), None) | (None, Some(alone)) => {
-                let message = "`tls.certificate` and `tls.private_key` need each other";
-                return Err(SettingsError::at(alone.span(), message));
-            }
-        };
-        let ca = self
-            .ca
-            .map(|ca| pem("tls.ca", &ca, "CERTIFICATE-----", base))
-            .transpose()?;
-        Ok(link::Tls { ca, own })
-    }
-}
-
-/// The path of a PEM file that holds what is looked for; the client reads it when it connects, and takes one without
-/// for an empty list.
-fn pem(
-    key: &str,
-    path: &Spanned<PathBuf>,
-    mark: &str,
-    base: &Path,
-) -> Result<PathBuf, SettingsError> {
-    let wrong = |message: String| SettingsError::at(path.span(), message);
-    let file = base.join(path.get_ref());
-    let shown = file.display();
-    let pem = std::fs::read(&file)
-        .map_err(|error| wrong(format!("`{key}`: {shown} cannot be read: {error}")))?;
-    if !String::from_utf8_lossy(&pem).contains(mark) {
-        let what = mark.trim_end_matches('-').to_lowercase();
-        return Err(wrong(format!(
-            "`{key}`: {shown} holds no {what} in PEM form"
-        )));
-    }
-    Ok(file)
 }
 
 impl<'de> Deserialize<'de> for Urls {

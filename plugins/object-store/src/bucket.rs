@@ -2,26 +2,29 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::TryStreamExt as _;
 use object_store::{
-    Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion,
-    path::Path,
+    Error, GetResult, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+    UpdateVersion, path::Path,
 };
-use profilesync_target::{Document, Outcome, State, Status};
+use profilesync_target::{Case, Document, Outcome, State, Status, file_name};
 use serde::Deserialize;
 
 use crate::{
     client::{noted, noting},
     fault::Faults,
     folder,
-    name::{Case, object_name},
     settings::Destroyed,
 };
 
 /// How often an object is looked at anew, when others change it between our reading and writing.
 const ROUNDS: usize = 4;
 
-/// A larger object is no document of ours.
-const MAX_OBJECT: u64 = 4 * 1024 * 1024;
+/// Bytes of an object. A larger document is not written, so a larger object is none of ours.
+pub(crate) const MAX_OBJECT: usize = 1024 * 1024;
+
+/// What is said of one that is larger.
+const OVERSIZED: &str = "more than 1 MiB";
 
 /// Codes of a 404 that speak of an object, not of the bucket or of something that is no store.
 const NO_OBJECT: [&str; 3] = ["NoSuchKey", "NoSuchVersion", "BlobNotFound"];
@@ -55,8 +58,8 @@ pub(crate) struct Bucket {
 
 /// An object as it was found.
 struct Found {
-    /// Empty when it was too large to be read.
-    content: Vec<u8>,
+    /// `None` when it is too large to be read.
+    content: Option<Vec<u8>>,
     version: UpdateVersion,
 }
 
@@ -69,15 +72,22 @@ struct Head {
 impl Found {
     /// An object that is no document is of no revision, and is replaced.
     fn revision(&self) -> u64 {
-        serde_json::from_slice::<Head>(&self.content).map_or(0, |head| head.revision)
+        let content = self.content.as_deref().unwrap_or_default();
+        serde_json::from_slice::<Head>(content).map_or(0, |head| head.revision)
     }
 }
 
 impl Bucket {
     /// Brings one account's object to the document's state.
     pub(crate) async fn keep(&self, document: &Document) -> Outcome {
+        let content = self.content(document);
+        let size = content.as_ref().map_or(0, String::len);
+        if size > MAX_OBJECT {
+            let reason = format!("the document has {size} bytes, {OVERSIZED}");
+            return Outcome::Rejected { reason };
+        }
         noting(async {
-            match self.write(document).await {
+            match self.write(document, content).await {
                 Ok(answer) => Outcome::Delivered { answer },
                 Err(error) => self.faults.judge(&error, noted().as_ref()),
             }
@@ -85,9 +95,9 @@ impl Bucket {
         .await
     }
 
-    async fn write(&self, document: &Document) -> Result<String, Error> {
+    /// `wanted` is what the object is to hold; `None` when there is to be none.
+    async fn write(&self, document: &Document, wanted: Option<String>) -> Result<String, Error> {
         let path = self.path(document);
-        let wanted = self.content(document);
         if self.guard == Guard::Blind {
             return match wanted {
                 Some(content) => self.put(&path, content, PutMode::Overwrite).await,
@@ -115,8 +125,9 @@ impl Bucket {
                 };
             };
             let absent = found.is_none();
+            let oversized = matches!(found, Some(Found { content: None, .. }));
             let mode = match found {
-                Some(found) if found.content == content.as_bytes() => {
+                Some(found) if found.content.as_deref() == Some(content.as_bytes()) => {
                     return Ok("the object holds it already".into());
                 }
                 _ if self.guard == Guard::Alone => PutMode::Overwrite,
@@ -129,6 +140,9 @@ impl Bucket {
             match written {
                 Err(Error::Precondition { .. } | Error::AlreadyExists { .. })
                     if rounds < ROUNDS => {}
+                Ok(_) if oversized => {
+                    return Ok(format!("written in place of an object of {OVERSIZED}"));
+                }
                 written => return written,
             }
         }
@@ -144,10 +158,7 @@ impl Bucket {
             e_tag: result.meta.e_tag.clone(),
             version: result.meta.version.clone(),
         };
-        let content = match result.meta.size {
-            ..=MAX_OBJECT => result.bytes().await?.into(),
-            _ => Vec::new(),
-        };
+        let content = content_of(result).await?;
         Ok(Some(Found { content, version }))
     }
 
@@ -175,15 +186,19 @@ impl Bucket {
         Ok("removed".into())
     }
 
-    /// What an account's object says; `None` when it is not there.
-    pub(crate) async fn held(&self, document: &Document) -> Result<Option<State>, String> {
+    /// What an account's object says, and how many bytes that took; `None` when it is not there.
+    pub(crate) async fn held(&self, document: &Document) -> Result<Option<(State, usize)>, String> {
         noting(async {
             match self.read(&self.path(document)).await {
                 Ok(found) => Ok(found.map(|found| {
-                    serde_json::from_slice(&found.content).unwrap_or_else(|_| {
-                        let text = String::from_utf8_lossy(&found.content).into_owned();
+                    let content = found
+                        .content
+                        .unwrap_or_else(|| OVERSIZED.to_owned().into_bytes());
+                    let state = serde_json::from_slice(&content).unwrap_or_else(|_| {
+                        let text = String::from_utf8_lossy(&content).into_owned();
                         State::from_iter([("no document".to_owned(), text.into())])
-                    })
+                    });
+                    (state, content.len())
                 })),
                 Err(error) => Err(self.faults.reason(&error, noted().as_ref())),
             }
@@ -231,7 +246,7 @@ impl Bucket {
     }
 
     fn names(&self, document: &Document) -> (String, String) {
-        let name = object_name(&document.account, self.case);
+        let name = file_name(&document.account, self.case);
         (document.sdk_app_id.to_string(), name)
     }
 
@@ -243,4 +258,17 @@ impl Bucket {
         let text = serde_json::to_string(document).expect("a document is JSON");
         Some(text + "\n")
     }
+}
+
+/// What an object holds; `None` when that is too large. Whatever size the server names, no more is kept.
+async fn content_of(object: GetResult) -> Result<Option<Vec<u8>>, Error> {
+    let mut content = Vec::new();
+    let mut stream = object.into_stream();
+    while let Some(chunk) = stream.try_next().await? {
+        if content.len() + chunk.len() > MAX_OBJECT {
+            return Ok(None);
+        }
+        content.extend_from_slice(&chunk);
+    }
+    Ok(Some(content))
 }

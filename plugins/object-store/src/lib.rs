@@ -8,7 +8,6 @@ mod bucket;
 mod client;
 mod fault;
 mod folder;
-mod name;
 mod settings;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -24,7 +23,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, MAX_OBJECT};
 
 /// `type = "object-store"`
 pub const KIND: Kind = Kind {
@@ -35,6 +34,9 @@ pub const KIND: Kind = Kind {
 
 /// Objects written at the same time, as each takes its own round trips.
 const BATCH: usize = 32;
+
+/// Bytes of all objects that are read back at once.
+const MAX_HELD: usize = BATCH * MAX_OBJECT;
 
 struct Remote {
     bucket: Bucket,
@@ -150,8 +152,19 @@ impl Target for Local {
 impl ReadBack for Bucket {
     async fn held(&self, documents: &[Document]) -> Result<Vec<Option<State>>, String> {
         let mut held = Vec::with_capacity(documents.len());
+        let mut total = 0;
         for part in documents.chunks(BATCH) {
-            held.extend(try_join_all(part.iter().map(|document| self.held(document))).await?);
+            for found in try_join_all(part.iter().map(|document| self.held(document))).await? {
+                let (state, size) = found.unzip();
+                total += size.unwrap_or(0);
+                held.push(state);
+            }
+            if total > MAX_HELD {
+                let url = &self.url;
+                return Err(format!(
+                    "{url}: the objects have more than 32 MiB together: ask for fewer at once"
+                ));
+            }
         }
         Ok(held)
     }

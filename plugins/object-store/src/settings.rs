@@ -7,7 +7,7 @@ use std::{
 };
 
 use object_store::path::Path;
-use profilesync_target::{OpenContext, Secret, SettingsError};
+use profilesync_target::{Case, OpenContext, Secret, SettingsError};
 use reqwest::Certificate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,6 @@ use crate::{
     bucket::{Bucket, Guard},
     client::Connector,
     fault::Faults,
-    name::Case,
 };
 
 /// Names of objects have at most 1024 bytes everywhere; the rest is for app and account.

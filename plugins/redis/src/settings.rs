@@ -1,11 +1,8 @@
 //! The settings of a redis target: the keys as written, and the check that makes a client and a layout of them.
 
-use std::{
-    num::NonZeroU64,
-    path::{Path, PathBuf},
-};
+use std::{num::NonZeroU64, path::Path};
 
-use profilesync_target::{OpenContext, Secret, SettingsError};
+use profilesync_target::{OpenContext, Secret, SettingsError, Tls, cleartext};
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo,
     TlsCertificates,
@@ -56,6 +53,9 @@ pub(crate) struct Raw {
     /// A channel to which each change is published.
     #[schemars(with = "Option<String>")]
     channel: Option<Spanned<String>>,
+    /// Allows to log in at another machine without TLS, where anyone on the way can read the password.
+    #[serde(default)]
+    insecure: bool,
     /// TLS.
     #[schemars(with = "Option<Tls>")]
     tls: Option<Spanned<Tls>>,
@@ -76,21 +76,6 @@ enum Destroyed {
     Delete,
 }
 
-/// TLS.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Tls {
-    /// PEM file of the root certificates to trust, instead of the system's.
-    #[schemars(with = "Option<PathBuf>")]
-    ca: Option<Spanned<PathBuf>>,
-    /// PEM file of the certificate to show to the server, and of those that signed it.
-    #[schemars(with = "Option<PathBuf>")]
-    certificate: Option<Spanned<PathBuf>>,
-    /// PEM file of the certificate's key.
-    #[schemars(with = "Option<PathBuf>")]
-    private_key: Option<Spanned<PathBuf>>,
-}
-
 /// Settings that cannot be wrong.
 pub(crate) struct Checked {
     pub(crate) client: Client,
@@ -102,6 +87,13 @@ impl Raw {
     /// Reads the password and the certificates, and checks every value.
     pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
         let address = address(&self.url)?;
+        if let ConnectionAddr::Tcp(host, _) = &address
+            && self.password.is_some()
+            && !self.insecure
+        {
+            let way_out = "begin `url` with rediss://";
+            cleartext(self.url.span(), host, "password", way_out)?;
+        }
         // What decides what the server holds; the length of the stream, the user and TLS do not.
         let identity = json!({
             "server": address.to_string(),
@@ -217,53 +209,14 @@ fn certificates(
         let message = "`tls` is set, and `url` does not use TLS";
         return Err(SettingsError::at(tls.span(), message).help("begin `url` with rediss:"));
     }
-    let span = tls.span();
-    let Tls {
-        ca,
-        certificate,
-        private_key,
-    } = tls.into_inner();
-    let client_tls = match (certificate, private_key) {
-        (None, None) => None,
-        (Some(certificate), Some(key)) => Some(ClientTlsConfig {
-            client_cert: pem("tls.certificate", &certificate, "CERTIFICATE-----", base)?,
-            client_key: pem("tls.private_key", &key, "PRIVATE KEY-----", base)?,
-        }),
-        _ => {
-            return Err(SettingsError::at(
-                span,
-                "`tls.certificate` and `tls.private_key` need each other",
-            ));
-        }
-    };
-    let root_cert = ca
-        .map(|ca| pem("tls.ca", &ca, "CERTIFICATE-----", base))
-        .transpose()?;
+    let files = tls.into_inner().read(base)?;
     Ok(Some(TlsCertificates {
-        client_tls,
-        root_cert,
+        client_tls: files.own.map(|(certificate, key)| ClientTlsConfig {
+            client_cert: certificate.text,
+            client_key: key.text,
+        }),
+        root_cert: files.ca.map(|ca| ca.text),
     }))
-}
-
-/// A PEM file that holds what is looked for; the client takes one without for an empty list.
-fn pem(
-    key: &str,
-    path: &Spanned<PathBuf>,
-    mark: &str,
-    base: &Path,
-) -> Result<Vec<u8>, SettingsError> {
-    let wrong = |message: String| SettingsError::at(path.span(), message);
-    let file = base.join(path.get_ref());
-    let shown = file.display();
-    let pem = std::fs::read(&file)
-        .map_err(|error| wrong(format!("`{key}`: {shown} cannot be read: {error}")))?;
-    if !String::from_utf8_lossy(&pem).contains(mark) {
-        let what = mark.trim_end_matches('-').to_lowercase();
-        return Err(wrong(format!(
-            "`{key}`: {shown} holds no {what} in PEM form"
-        )));
-    }
-    Ok(pem)
 }
 
 fn stream(

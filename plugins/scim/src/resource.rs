@@ -1,12 +1,12 @@
 //! What the resource of an account is to hold, and what has to change for it. Pure.
 
 use profilesync_target::{Document, State, Status};
-use profilesync_template::Template;
+use profilesync_template::{Source, Template};
 use serde_json::{Map, Value, json};
 
 use crate::{
     path::{self, Path},
-    source::{self, Source},
+    source,
 };
 
 const PATCH: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";

@@ -7,7 +7,7 @@ use std::{
 
 use profilesync_http::{Auth, Connect, Http, Secrets, Tls, Verdicts, check_url};
 use profilesync_target::{OpenContext, Secret, SettingsError};
-use profilesync_template::{Escape, Template, samples};
+use profilesync_template::{Escape, OneOrMany, Source, Template, samples};
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use toml::Spanned;
 use crate::{
     path::Path,
     resource::{Mapping, Update},
-    source::{OneOrMany, Source, Written},
+    source::MEMBERS,
 };
 
 /// The settings as written.
@@ -35,7 +35,7 @@ pub(crate) struct Raw {
     external_id: Option<Spanned<String>>,
     /// Attributes, and what each holds: `displayName = ["name", "account"]`.
     #[schemars(with = "Option<BTreeMap<String, OneOrMany>>")]
-    attributes: Option<BTreeMap<Spanned<String>, Spanned<Written>>>,
+    attributes: Option<BTreeMap<Spanned<String>, Spanned<OneOrMany>>>,
     /// How a resource is changed.
     #[serde(default)]
     update: Change,
@@ -188,7 +188,7 @@ fn external_id(text: &Spanned<String>) -> Result<Template, SettingsError> {
 
 /// The attributes, and the same as written.
 fn attributes(
-    given: Option<&BTreeMap<Spanned<String>, Spanned<Written>>>,
+    given: Option<&BTreeMap<Spanned<String>, Spanned<OneOrMany>>>,
     defaults: &[(&str, &[&str])],
 ) -> Result<(Attributes, BTreeMap<String, Vec<String>>), SettingsError> {
     let mut attributes = Vec::new();
@@ -196,7 +196,9 @@ fn attributes(
     let Some(given) = given else {
         for (name, sources) in defaults {
             let path = Path::parse(name).expect("the defaults are names");
-            let parsed = sources.iter().filter_map(|text| Source::member(text));
+            let parsed = sources
+                .iter()
+                .filter_map(|text| Source::member(text, &MEMBERS));
             attributes.push((path, parsed.collect()));
             let sources = sources.iter().map(|&text| text.to_owned());
             written.insert((*name).to_owned(), sources.collect());
@@ -216,7 +218,7 @@ fn attributes(
             return Err(SettingsError::at(sources.span(), message));
         }
         let key = format!("attributes.{}", name.get_ref());
-        let parsed = list.iter().map(|one| Source::parse(&key, one));
+        let parsed = list.iter().map(|one| Source::parse(&key, one, &MEMBERS));
         attributes.push((path, parsed.collect::<Result<_, _>>()?));
         let list = list.iter().map(|one| one.get_ref().clone());
         written.insert(name.get_ref().clone(), list.collect());

@@ -4,8 +4,10 @@
 //! anything but the document. Every value that it puts into a text is escaped for that text, whether or not whoever
 //! wrote the template thought of it. `sections.rs` does the escaping.
 
+mod caseless;
 mod samples;
 mod sections;
+mod source;
 
 use std::ops::Range;
 
@@ -13,8 +15,10 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, value::
 use profilesync_target::{Document, SettingsError};
 use toml::Spanned;
 
+pub use caseless::caseless;
 pub use samples::{Sample, samples};
 pub use sections::Escape;
+pub use source::{OneOrMany, Source};
 
 /// Instructions and data (64 bytes each) that one rendering may use.
 const FUEL: u64 = 50_000;
@@ -97,6 +101,20 @@ impl Template {
     #[must_use]
     pub fn is_constant(&self) -> bool {
         self.constant
+    }
+
+    /// Whether the text names the account, and is the same for two accounts of different apps, because nothing or a
+    /// digit stands between: `{{ sdk_app_id }}{{ account }}`.
+    #[must_use]
+    pub fn joins_accounts(&self) -> bool {
+        samples::twins().any(|[one, other]| {
+            let renamed = Document {
+                account: format!("{}x", one.account),
+                ..one.clone()
+            };
+            let text = |document: &Document| self.render(document).ok();
+            text(&one) == text(&other) && text(&one) != text(&renamed)
+        })
     }
 
     fn fill(&self, document: &Document) -> Result<String, Error> {

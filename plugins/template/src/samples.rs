@@ -59,3 +59,29 @@ pub fn samples() -> [Sample; 3] {
         },
     ]
 }
+
+/// Pairs of accounts that are the same text when nothing but one certain digit, or nothing, stands between the app's id
+/// and the account.
+pub(crate) fn twins() -> impl Iterator<Item = [Document; 2]> {
+    let [Sample { document, .. }, ..] = samples();
+    let between = ["", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    between.into_iter().flat_map(move |between| {
+        let twin = |sdk_app_id: String, account: String| Document {
+            sdk_app_id: sdk_app_id.parse().unwrap_or_default(),
+            account,
+            ..document.clone()
+        };
+        [
+            // 1·23 and 12·3
+            [
+                twin("1".into(), format!("2{between}3")),
+                twin(format!("1{between}2"), "3".into()),
+            ],
+            // 3·21 and 32·1
+            [
+                twin(format!("2{between}1"), "3".into()),
+                twin("1".into(), format!("3{between}2")),
+            ],
+        ]
+    })
+}

@@ -233,6 +233,26 @@ fn nothing_but_the_document_can_be_reached() {
 }
 
 #[test]
+fn templates_that_join_accounts_are_known() {
+    for (source, joins) in [
+        ("{{ sdk_app_id }}{{ account }}", true),
+        ("a/{{ account }}{{ sdk_app_id }}/b", true),
+        ("{{ account ~ sdk_app_id }}", true),
+        ("{{ sdk_app_id }}0{{ account }}", true),
+        ("{{ account }}7{{ sdk_app_id }}", true),
+        ("{{ sdk_app_id }}:{{ account }}", false),
+        ("{{ account }}-1{{ sdk_app_id }}", false),
+        ("{{ account }}", false),
+        ("{{ sdk_app_id }}", false),
+        ("{{ name }}", false),
+        ("all", false),
+    ] {
+        let template = compile(source, Escape::None);
+        assert_eq!(template.joins_accounts(), joins, "{source}");
+    }
+}
+
+#[test]
 fn what_is_constant_is_known() {
     assert!(compile("plain { } %", Escape::None).is_constant());
     assert!(!compile("{{ account }}", Escape::None).is_constant());

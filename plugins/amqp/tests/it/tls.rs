@@ -1,37 +1,14 @@
 //! TLS against the real server, with a CA of our own and client certificates.
 
-use std::{fs, path::Path};
-
-use profilesync_target::Outcome;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-};
+use profilesync_target::{Outcome, write_certificates};
 
 use crate::{deliver, open, server::Server, world::declare};
-
-/// Writes `ca.pem`, `NAME.pem` and `NAME.key` for `localhost` and `client`.
-fn certificates(folder: &Path) {
-    let mut params = CertificateParams::new([]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    fs::write(folder.join("ca.pem"), ca.pem()).unwrap();
-    for name in ["localhost", "client"] {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        // Of the same name as its issuer, a certificate counts as its own.
-        params.distinguished_name.push(DnType::CommonName, name);
-        let certificate = params.signed_by(&key, &ca).unwrap();
-        fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
-        fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_named_ca_and_the_client_certificate_are_used() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
-    certificates(folder.path());
+    write_certificates(folder.path(), &["localhost", "client"]);
     let port = crate::server::free_port();
     let Some(server) = Server::start(&format!(
         "listeners.ssl.default = 127.0.0.1:{port}
@@ -71,7 +48,7 @@ async fn the_named_ca_and_the_client_certificate_are_used() {
 
     // Another name; no client certificate; a stranger's CA.
     let stranger = tempfile::tempdir().unwrap();
-    certificates(stranger.path());
+    write_certificates(stranger.path(), &[]);
     let stranger = stranger.path().join("ca.pem").display().to_string();
     for bad in [
         with("127.0.0.1", &at("ca.pem"), &certificate),

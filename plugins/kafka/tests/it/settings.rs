@@ -62,6 +62,8 @@ fn a_key_is_of_the_account() {
         "same for different accounts",
         "'{{ sdk_app_id }}'",
     );
+    let joined = "'{{ sdk_app_id }}{{ account }}'";
+    check_with(&format!("key = {joined}"), "same for two accounts", joined);
     let revision = "'{{ account }}{{ revision }}'";
     check_with(
         &format!("key = {revision}"),

@@ -11,8 +11,7 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    Answer, Delivery, Document, OpenContext, Opened, Outcome, Settings, SettingsError, Status,
-    Target,
+    Document, OpenContext, Opened, Settings, SettingsError, Status, Target, conformance::deliver,
 };
 use server::{BASE, BIND_DN, PASSWORD, Server};
 
@@ -84,12 +83,5 @@ fn destroyed(account: &str, revision: u64) -> Document {
         face_url: None,
         operator: None,
         ..document(account, revision)
-    }
-}
-
-async fn deliver(target: &dyn Target, document: Document) -> Outcome {
-    match target.deliver(&[Delivery::from(document)]).await {
-        Answer::Each(mut outcomes) => outcomes.remove(0),
-        Answer::Whole(outcome) => outcome,
     }
 }

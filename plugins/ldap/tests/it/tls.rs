@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use profilesync_target::Outcome;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use profilesync_target::{Outcome, write_certificates};
 use tempfile::TempDir;
 
 use crate::{
@@ -17,19 +16,8 @@ struct Files(TempDir);
 impl Files {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(["localhost".to_owned()])
-            .unwrap()
-            .signed_by(&key, &ca)
-            .unwrap();
-        let files = Self(folder);
-        std::fs::write(files.path("ca.pem"), ca.pem()).unwrap();
-        std::fs::write(files.path("certificate.pem"), certificate.pem()).unwrap();
-        std::fs::write(files.path("key.pem"), key.serialize_pem()).unwrap();
-        files
+        write_certificates(folder.path(), &["localhost"]);
+        Self(folder)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -44,8 +32,8 @@ async fn only_the_named_ca_is_trusted() {
     }
     let files = Files::new();
     let server = Server::with(Some(Certificate {
-        certificate: &files.path("certificate.pem"),
-        key: &files.path("key.pem"),
+        certificate: &files.path("localhost.pem"),
+        key: &files.path("localhost.key"),
     }))
     .await;
     let plain = server.address.port();

@@ -11,8 +11,8 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    Answer, Delivery, Document, OpenContext, Opened, Outcome, Settings, SettingsError, Status,
-    Target,
+    Document, OpenContext, Opened, Outcome, Settings, SettingsError, Status, Target,
+    conformance::deliver_all,
 };
 
 /// Opens a target named `topics` with these settings.
@@ -54,11 +54,4 @@ async fn deliver(target: &dyn Target, accounts: &[&str]) -> Vec<Outcome> {
         .map(|account| document(account).into())
         .collect();
     deliver_all(target, &batch).await
-}
-
-async fn deliver_all(target: &dyn Target, batch: &[Delivery]) -> Vec<Outcome> {
-    match target.deliver(batch).await {
-        Answer::Each(outcomes) => outcomes,
-        Answer::Whole(outcome) => vec![outcome; batch.len()],
-    }
 }

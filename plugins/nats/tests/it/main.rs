@@ -13,8 +13,8 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    Answer, Delivery, Document, OpenContext, Opened, Outcome, Settings, SettingsError, Status,
-    Target,
+    OpenContext, Opened, Outcome, Settings, SettingsError, Target,
+    conformance::{deliver, delivered, destroyed, document},
 };
 use server::{PASSWORD, Server};
 
@@ -61,49 +61,6 @@ fn token(account: &str) -> String {
 }
 
 const SUBJECT: &str = "profilesync.1400000000.=40TOA=23_test";
-
-fn document(revision: u64) -> Document {
-    Document {
-        sdk_app_id: 1_400_000_000,
-        account: "@TOA#_test".into(),
-        revision,
-        status: Status::Active,
-        name: Some(format!("Name {revision}")),
-        introduction: None,
-        face_url: Some("http://this.is.newface.url".into()),
-        organization: None,
-        owner: None,
-        operator: Some("leckie".into()),
-        event_time: 1_670_574_414_123,
-        extra: serde_json::Map::from_iter([("Level".to_owned(), 7.into())]),
-    }
-}
-
-fn destroyed(revision: u64) -> Document {
-    Document {
-        status: Status::Destroyed,
-        name: None,
-        face_url: None,
-        operator: None,
-        extra: serde_json::Map::new(),
-        ..document(revision)
-    }
-}
-
-async fn deliver(target: &dyn Target, document: Document) -> Outcome {
-    match target.deliver(&[Delivery::from(document)]).await {
-        Answer::Each(mut outcomes) => outcomes.remove(0),
-        Answer::Whole(outcome) => outcome,
-    }
-}
-
-/// Delivers with success; what the outcome says.
-async fn delivered(target: &dyn Target, document: Document) -> String {
-    match deliver(target, document).await {
-        Outcome::Delivered { answer } => answer,
-        other => panic!("{other:?}"),
-    }
-}
 
 /// The delivery and the probe fail for the server's sake, and say this.
 async fn is_fault(target: &dyn Target, words: &[&str]) {

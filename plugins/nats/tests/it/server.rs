@@ -50,7 +50,7 @@ impl Server {
         Self::start_with(lines, users, None).await
     }
 
-    /// A running server with TLS. The folder has the files `ca.pem`, `cert.pem` and `key.pem`.
+    /// A running server with TLS. The folder has the files `ca.pem`, `127.0.0.1.pem` and `127.0.0.1.key`.
     pub(crate) async fn start_tls(lines: &str, certificates: &Path) -> Self {
         Self::start_with(lines, "", Some(certificates.to_owned())).await
     }
@@ -223,7 +223,7 @@ impl Server {
         if let Some(folder) = &self.certificates {
             options = options
                 .add_root_certificates(folder.join("ca.pem"))
-                .add_client_certificate(folder.join("cert.pem"), folder.join("key.pem"));
+                .add_client_certificate(folder.join("127.0.0.1.pem"), folder.join("127.0.0.1.key"));
         }
         options
             .connect(self.url())

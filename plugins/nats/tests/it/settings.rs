@@ -47,6 +47,32 @@ fn mistakes_are_told() {
 }
 
 #[test]
+fn secrets_are_not_sent_in_clear() {
+    let far = "['nats://localhost', 'nats://10.0.0.1']";
+    for (login, secret) in [
+        ("username = 'me'\npassword = 'hunter2'\n", "password"),
+        ("token = 'hunter2'\n", "token"),
+    ] {
+        let settings = format!("url = {far}\n{login}");
+        let error = try_open(&settings).err().unwrap();
+        let message = format!("the {secret} would cross the network in clear");
+        assert_eq!(error.message, message);
+        assert_eq!(&settings[error.span.unwrap()], far);
+        assert!(error.help.unwrap().contains("tls://"));
+        assert!(try_open(&format!("{settings}insecure = true")).is_ok());
+        for url in [
+            "'nats://localhost'",
+            "'[::1]:4222'",
+            "['tls://10.0.0.1', 'nats://10.0.0.2']",
+            "'nats://10.0.0.1'\ntls = {}",
+        ] {
+            assert!(try_open(&format!("{login}url = {url}")).is_ok(), "{url}");
+        }
+    }
+    assert!(try_open(&format!("url = {far}")).is_ok());
+}
+
+#[test]
 fn the_identity_is_what_decides_what_the_server_holds() {
     let identity = |settings: &str| try_open(settings).unwrap().identity;
     let plain = identity(URL);

@@ -1,27 +1,50 @@
 //! TLS: the server's certificate is checked, and one's own is shown. And logging in with a credentials file.
 
-use std::{fs, path::Path};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    sync::mpsc,
+    thread,
+};
 
-use profilesync_target::Outcome;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use profilesync_target::{Outcome, write_certificates};
 use serde_json::json;
 
 use crate::{PASSWORD, Server, deliver, delivered, document, open, server::is_installed};
 
-/// Writes a root certificate, and one that it signed.
-fn write_certificates(folder: &Path) {
-    let mut params = CertificateParams::new([]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = CertificateParams::new(names)
-        .unwrap()
-        .signed_by(&key, &root)
-        .unwrap();
-    fs::write(folder.join("ca.pem"), root.pem()).unwrap();
-    fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
-    fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+/// A server that wants no TLS is told nothing, not even who is there.
+#[tokio::test]
+async fn a_connection_without_tls_is_not_gone_on_with() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, received) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let info =
+                "INFO {\"server_id\":\"x\",\"version\":\"2.10.0\",\"max_payload\":1048576}\r\n";
+            stream.write_all(info.as_bytes()).unwrap();
+            let mut first = [0];
+            stream.read_exact(&mut first).unwrap();
+            sender.send(first[0]).unwrap();
+        }
+    });
+    for settings in [
+        format!("url = 'tls://localhost:{port}'"),
+        format!("url = 'nats://localhost:{port}'\ntls = {{}}"),
+        // In whatever order they are tried.
+        format!("url = ['nats://localhost:{port}', 'tls://127.0.0.1:{port}']"),
+    ] {
+        let target = open(&format!("{settings}\ntoken = 'hunter2'"));
+        let outcome = deliver(&*target, document(1)).await;
+        assert!(matches!(outcome, Outcome::Fault { .. }), "{outcome:?}");
+        let first: Vec<_> = received.try_iter().collect();
+        // The first byte of a TLS handshake, not the C of CONNECT.
+        assert!(
+            !first.is_empty() && first.iter().all(|byte| *byte == 0x16),
+            "{settings}: {first:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -31,9 +54,9 @@ async fn both_sides_show_their_certificates() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    write_certificates(folder.path());
+    write_certificates(folder.path(), &["127.0.0.1"]);
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    let (ca, certificate, key) = (path("ca.pem"), path("cert.pem"), path("key.pem"));
+    let (ca, certificate, key) = (path("ca.pem"), path("127.0.0.1.pem"), path("127.0.0.1.key"));
     let lines = format!(
         "tls {{ cert_file: {certificate:?}, key_file: {key:?}, ca_file: {ca:?}, verify: true }}"
     );
@@ -48,7 +71,7 @@ async fn both_sides_show_their_certificates() {
         ))
     };
     let own = format!("certificate = '{certificate}', private_key = '{key}'");
-    for url in ["nats://localhost", "tls://127.0.0.1"] {
+    for url in ["nats://127.0.0.1", "tls://127.0.0.1"] {
         let target = open_with(url, &format!("ca = '{ca}', {own}"));
         target.probe().await.unwrap();
         delivered(&*target, document(1)).await;
@@ -59,7 +82,7 @@ async fn both_sides_show_their_certificates() {
         // The server wants to see a certificate.
         format!("ca = '{ca}'"),
     ] {
-        let outcome = deliver(&*open_with("tls://localhost", &tls), document(2)).await;
+        let outcome = deliver(&*open_with("tls://127.0.0.1", &tls), document(2)).await;
         assert!(
             matches!(outcome, Outcome::Fault { .. }),
             "{tls}: {outcome:?}"

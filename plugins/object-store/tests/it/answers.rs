@@ -31,7 +31,8 @@ async fn server(answers: Vec<String>) -> (u16, Arc<Mutex<Vec<String>>>) {
             if answers.peek().is_none() {
                 answers = vec![answer.clone()].into_iter().peekable();
             }
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            // Who has read enough hangs up.
+            let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
     (port, lines)
@@ -144,4 +145,59 @@ async fn an_empty_bucket_is_filled_with_one_request_per_account() {
         .map(|line| line[..3].to_owned())
         .collect();
     assert_eq!(methods, ["GET", "PUT", "PUT", "PUT"]);
+}
+
+/// An object, of the size that its header says, or sent in chunks past it.
+fn object(length: usize, body: &str, chunked: bool) -> String {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nconnection: close\r\netag: \"x\"\r\ncontent-length: {length}\r\n\
+         last-modified: Tue, 01 Jan 2030 00:00:00 GMT\r\n"
+    );
+    match chunked {
+        true => format!(
+            "{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        ),
+        false => format!("{head}\r\n{body}"),
+    }
+}
+
+const MIB: usize = 1024 * 1024;
+
+#[tokio::test]
+async fn an_object_is_read_no_further_than_a_document_goes() {
+    let large = "x".repeat(3 * MIB);
+    for found in [object(large.len(), &large, false), object(10, &large, true)] {
+        let done = answer("200 OK", "etag: \"y\"\r\n", "");
+        let (port, _) = server(vec![found.clone(), found, done]).await;
+        let target = open(&settings(port));
+        let back = target.read_back().unwrap();
+        let held = back.held(&[document("a", 1)]).await.unwrap();
+        let expected = serde_json::json!({ "no document": "more than 1 MiB" });
+        assert_eq!(serde_json::Value::from(held[0].clone().unwrap()), expected);
+        let text = crate::delivered(&*target, document("a", 1)).await;
+        assert_eq!(text, "written in place of an object of more than 1 MiB");
+    }
+}
+
+#[tokio::test]
+async fn a_document_is_no_larger_than_what_is_read() {
+    let (port, lines) = server(vec![answer("404 Not Found", "", "NoSuchKey")]).await;
+    let mut document = document("a", 1);
+    document.name = Some("x".repeat(MIB));
+    let outcome = deliver(&*open(&settings(port)), document).await;
+    assert!(matches!(outcome, Outcome::Rejected { .. }), "{outcome:?}");
+    assert!(outcome.text().contains("more than 1 MiB"), "{outcome:?}");
+    assert!(lines.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_read_back_at_once_is_bounded() {
+    let (port, _) = server(vec![object(MIB, &"x".repeat(MIB), false)]).await;
+    let target = open(&settings(port));
+    let back = target.read_back().unwrap();
+    let documents: Vec<_> = (0..33).map(|n| document(&format!("a{n}"), 1)).collect();
+    assert_eq!(back.held(&documents[..32]).await.unwrap().len(), 32);
+    let error = back.held(&documents).await.unwrap_err();
+    assert!(error.contains("ask for fewer"), "{error}");
 }

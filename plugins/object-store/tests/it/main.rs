@@ -12,8 +12,8 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    Answer, Delivery, Document, OpenContext, Opened, Outcome, Settings, SettingsError, Status,
-    Target,
+    Document, OpenContext, Opened, Settings, SettingsError, Status, Target,
+    conformance::{deliver, delivered},
 };
 
 /// Opens a target named `bucket` with these settings.
@@ -54,20 +54,5 @@ fn destroyed(account: &str, revision: u64) -> Document {
         status: Status::Destroyed,
         name: None,
         ..document(account, revision)
-    }
-}
-
-async fn deliver(target: &dyn Target, document: Document) -> Outcome {
-    match target.deliver(&[Delivery::from(document)]).await {
-        Answer::Each(mut outcomes) => outcomes.remove(0),
-        Answer::Whole(outcome) => outcome,
-    }
-}
-
-/// Delivers, insists on success, and gives the answer.
-async fn delivered(target: &dyn Target, document: Document) -> String {
-    match deliver(target, document).await {
-        Outcome::Delivered { answer } => answer,
-        other => panic!("{other:?}"),
     }
 }

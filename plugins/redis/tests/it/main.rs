@@ -13,8 +13,8 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    Answer, Delivery, Document, OpenContext, Opened, Outcome, Settings, SettingsError, Status,
-    Target,
+    OpenContext, Opened, Settings, SettingsError, Target,
+    conformance::{deliver, delivered, destroyed, document},
 };
 use server::{PASSWORD, Server};
 
@@ -51,46 +51,3 @@ async fn start(arguments: &[&str]) -> Option<Server> {
 }
 
 const KEY: &str = "profilesync:1400000000:@TOA#_test";
-
-fn document(revision: u64) -> Document {
-    Document {
-        sdk_app_id: 1_400_000_000,
-        account: "@TOA#_test".into(),
-        revision,
-        status: Status::Active,
-        name: Some(format!("Name {revision}")),
-        introduction: None,
-        face_url: Some("http://this.is.newface.url".into()),
-        organization: None,
-        owner: None,
-        operator: Some("leckie".into()),
-        event_time: 1_670_574_414_123,
-        extra: serde_json::Map::from_iter([("Level".to_owned(), 7.into())]),
-    }
-}
-
-fn destroyed(revision: u64) -> Document {
-    Document {
-        status: Status::Destroyed,
-        name: None,
-        face_url: None,
-        operator: None,
-        extra: serde_json::Map::new(),
-        ..document(revision)
-    }
-}
-
-async fn deliver(target: &dyn Target, document: Document) -> Outcome {
-    match target.deliver(&[Delivery::from(document)]).await {
-        Answer::Each(mut outcomes) => outcomes.remove(0),
-        Answer::Whole(outcome) => outcome,
-    }
-}
-
-/// Delivers with success; what the outcome says.
-async fn delivered(target: &dyn Target, document: Document) -> String {
-    match deliver(target, document).await {
-        Outcome::Delivered { answer } => answer,
-        other => panic!("{other:?}"),
-    }
-}

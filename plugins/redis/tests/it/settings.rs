@@ -46,6 +46,32 @@ fn mistakes_are_told() {
 }
 
 #[test]
+fn passwords_are_not_sent_in_clear() {
+    let to = |url: &str| format!("url = '{url}'\npassword = 'hunter2'\n");
+    for far in ["redis://far", "valkey://10.0.0.1", "redis://[fe80::1]"] {
+        let settings = to(far);
+        let error = try_open(&settings).err().unwrap();
+        assert_eq!(
+            error.message,
+            "the password would cross the network in clear"
+        );
+        assert_eq!(&settings[error.span.unwrap()], format!("'{far}'"));
+        assert!(error.help.unwrap().contains("rediss://"));
+        assert!(try_open(&(settings + "insecure = true")).is_ok());
+        assert!(try_open(&format!("url = '{far}'")).is_ok());
+    }
+    for fine in [
+        "redis://localhost",
+        "redis://127.0.0.1",
+        "redis://[::1]",
+        "rediss://far",
+        "unix:/run/redis.sock",
+    ] {
+        assert!(try_open(&to(fine)).is_ok(), "{fine}");
+    }
+}
+
+#[test]
 fn certificates_are_read_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("empty.pem");

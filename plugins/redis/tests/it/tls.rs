@@ -1,35 +1,20 @@
 //! TLS: the server's certificate is checked, and one's own is shown.
 
-use std::{fs, net::TcpListener, path::Path};
+use std::net::TcpListener;
 
-use profilesync_target::Outcome;
-use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair};
+use profilesync_target::{Outcome, write_certificates};
 
 use crate::{PASSWORD, deliver, delivered, document, open, start};
-
-/// Writes a root certificate, and one that it signed.
-fn write_certificates(folder: &Path) {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name.push(DnType::CommonName, "root");
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["localhost".into()]).unwrap();
-    let certificate = params.signed_by(&key, &root).unwrap();
-    fs::write(folder.join("ca.pem"), root.pem()).unwrap();
-    fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
-    fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
-}
 
 #[tokio::test]
 async fn both_sides_show_their_certificates() {
     let folder = tempfile::tempdir().unwrap();
-    write_certificates(folder.path());
+    write_certificates(folder.path(), &["localhost"]);
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     drop(listener);
-    let (ca, certificate, key) = (path("ca.pem"), path("cert.pem"), path("key.pem"));
+    let (ca, certificate, key) = (path("ca.pem"), path("localhost.pem"), path("localhost.key"));
     let arguments = [
         "--tls-port",
         &port,

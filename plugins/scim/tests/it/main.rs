@@ -10,8 +10,7 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    Answer, Delivery, Document, OpenContext, Opened, Outcome, Settings, SettingsError, Status,
-    Target,
+    Document, OpenContext, Opened, Settings, SettingsError, Status, Target, conformance::deliver,
 };
 use serde_json::Value;
 use server::{EXTENSION, TOKEN};
@@ -113,12 +112,5 @@ fn destroyed(account: &str, revision: u64) -> Document {
         face_url: None,
         operator: None,
         ..document(account, revision)
-    }
-}
-
-async fn deliver(target: &dyn Target, document: Document) -> Outcome {
-    match target.deliver(&[Delivery::from(document)]).await {
-        Answer::Each(mut outcomes) => outcomes.remove(0),
-        Answer::Whole(outcome) => outcome,
     }
 }

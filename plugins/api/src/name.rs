@@ -1,4 +1,4 @@
-//! Names of objects: safe whatever the account is called, and never the same for two of them.
+//! Names of the files and objects of accounts: safe whatever the account is called, and never the same for two of them.
 
 use data_encoding::HEXLOWER;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -18,21 +18,24 @@ const ESCAPED_CAPITALS: &AsciiSet = &{
     set
 };
 
-/// A file's name takes 255 bytes at most, with what is put to it while it is written.
+/// A name takes 255 bytes at most, with its extension and what an editor or a copy puts to it.
 const MAX: usize = 200;
 
 /// Bytes kept of a longer name, before its hash.
 const KEPT: usize = 120;
 
-/// Whether `A` and `a` are surely two names.
+/// Whether a place tells `A` from `a`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Case {
+pub enum Case {
+    /// Surely.
     Kept,
+    /// Maybe not.
     Folded,
 }
 
 /// The account percent-encoded, with `.json`. A leading dot is encoded too: nothing is hidden, nothing is `..`.
-pub(crate) fn object_name(account: &str, case: Case) -> String {
+#[must_use]
+pub fn file_name(account: &str, case: Case) -> String {
     let set = match case {
         Case::Kept => ESCAPED,
         Case::Folded => ESCAPED_CAPITALS,
@@ -55,7 +58,7 @@ mod tests {
 
     use proptest::prelude::proptest;
 
-    use super::{Case, object_name};
+    use super::{Case, file_name};
 
     #[test]
     fn names_are_readable_and_safe() {
@@ -67,9 +70,9 @@ mod tests {
             ("%00", "%2500.json"),
             ("ü", "%C3%BC.json"),
         ] {
-            assert_eq!(object_name(account, Case::Kept), name);
+            assert_eq!(file_name(account, Case::Kept), name);
         }
-        assert_eq!(object_name("aB", Case::Folded), "a%42.json");
+        assert_eq!(file_name("aB", Case::Folded), "a%42.json");
     }
 
     #[test]
@@ -77,7 +80,7 @@ mod tests {
         let long = "#".repeat(254);
         let names: HashSet<_> = ["", "1", "2"]
             .iter()
-            .map(|end| object_name(&format!("{long}{end}"), Case::Kept))
+            .map(|end| file_name(&format!("{long}{end}"), Case::Kept))
             .collect();
         assert_eq!(names.len(), 3);
         assert!(names.iter().all(|name| name.len() < 255));
@@ -87,11 +90,11 @@ mod tests {
         #[test]
         fn no_two_accounts_share_a_name(one in "[aA.%~2e/\u{e9}]{1,3}|.{1,99}", two in "[aA.%~2e/\u{e9}]{1,3}") {
             for case in [Case::Kept, Case::Folded] {
-                let (first, second) = (object_name(&one, case), object_name(&two, case));
+                let (first, second) = (file_name(&one, case), file_name(&two, case));
                 assert_eq!(one == two, first == second);
                 assert!(!first.contains('/') && !first.starts_with('.') && first.len() <= 255);
             }
-            let folded = [&one, &two].map(|name| object_name(name, Case::Folded).to_lowercase());
+            let folded = [&one, &two].map(|name| file_name(name, Case::Folded).to_lowercase());
             assert_eq!(one == two, folded[0] == folded[1]);
         }
     }
