@@ -6,6 +6,7 @@
 //! alone: a target never sleeps, retries, logs, spawns a task it leaves behind, or reads the daemon's store.
 
 mod document;
+mod mask;
 mod outcome;
 mod secret;
 mod settings;
@@ -19,6 +20,7 @@ use std::{path::PathBuf, time::Duration};
 use async_trait::async_trait;
 
 pub use document::{Document, Status};
+pub use mask::Mask;
 pub use outcome::{Answer, Outcome};
 pub use secret::{Secret, SecretError};
 pub use settings::{Settings, SettingsError, schema_of};
