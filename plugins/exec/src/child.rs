@@ -29,6 +29,9 @@ use crate::{
 /// Longest line of a child.
 const MAX_LINE: usize = 4 << 20;
 
+/// Most bytes of all answers to one request.
+const MAX_ANSWERS: usize = 16 << 20;
+
 /// How long a child has to end once its input is closed, and once it was told by SIGTERM.
 const CLOSE: Duration = Duration::from_secs(2);
 const TERM: Duration = Duration::from_secs(1);
@@ -168,8 +171,12 @@ impl Child {
         };
         let read = async {
             let mut open: BTreeMap<u64, usize> = (first..).zip(0..count).collect();
+            let mut room = MAX_ANSWERS;
             while !open.is_empty() {
                 let line = line(output).await?;
+                room = room.checked_sub(line.len()).ok_or_else(|| {
+                    format!("its answers to one request are longer than {MAX_ANSWERS} bytes in all")
+                })?;
                 let reply: Reply = serde_json::from_str(&line).map_err(|error| {
                     format!(
                         "it wrote a line to standard output that is no answer ({error}): {}; \
