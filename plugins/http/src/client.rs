@@ -206,9 +206,12 @@ fn read_proxy(proxy: &Spanned<Secret>, secrets: &mut Secrets) -> Result<Proxy, S
             wrong("`proxy` is no URL of an HTTP proxy".into()).help("write it as http://host:3128")
         })?;
     if let Some(password) = url.password() {
-        secrets.keep(password);
+        secrets.keep_user(url.username(), password);
     }
-    Proxy::all(url).map_err(|error| wrong(format!("`proxy` cannot be used: {}", cause(&error))))
+    Proxy::all(url).map_err(|error| {
+        let cause = secrets.hide(&cause(&error).to_string());
+        wrong(format!("`proxy` cannot be used: {cause}"))
+    })
 }
 
 /// The innermost reason.

@@ -175,7 +175,7 @@ impl Http {
     #[must_use]
     pub fn quote(&self, reply: &Reply) -> String {
         let token = reply.token.as_ref().map(|token| token.text.as_str());
-        self.secrets.quote(&reply.body, token)
+        self.secrets.quote(&reply.body, reply.whole, token)
     }
 
     /// The rules by which answers are judged.
@@ -255,18 +255,19 @@ impl Http {
             builder = builder.body(request.body.clone());
         }
         builder.send().await.map_err(|error| Outcome::Fault {
-            reason: transport(&host(&request.url), &error),
+            reason: self.secrets.hide(&transport(&host(&request.url), error)),
             after: None,
         })
     }
 }
 
 /// What kept a request from being answered, without the URL.
-fn transport(host: &str, error: &reqwest::Error) -> String {
+fn transport(host: &str, error: reqwest::Error) -> String {
+    let error = error.without_url();
     if error.is_timeout() && !error.is_connect() {
         return format!("{host} did not answer in time");
     }
-    let cause = cause(error);
+    let cause = cause(&error);
     if error.is_connect() {
         format!("cannot connect to {host}: {cause}")
     } else {
