@@ -12,6 +12,7 @@ use reqwest::{Certificate, Client, Identity, Proxy, Url, redirect, retry};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
+use url::Host;
 
 use crate::{
     private::{self, PublicResolver},
@@ -54,6 +55,8 @@ pub struct Connect {
     pub deny_private: bool,
     /// The key `redirects`: most redirects to follow.
     pub redirects: Option<Spanned<u8>>,
+    /// The key `insecure`: credentials may be sent in clear to other machines.
+    pub insecure: bool,
 }
 
 /// Makes ring the process's TLS provider, unless there is one. May be called any number of times.
@@ -124,6 +127,35 @@ impl Connect {
             private::refuse(url).map_err(|message| SettingsError::at(span, message))?;
         }
         Ok(())
+    }
+
+    /// Refuses a URL, the value of `key`, that credentials would be sent to in clear over the network, unless that was
+    /// asked for. `span` is where the URL is written.
+    ///
+    /// # Errors
+    /// When the URL is plain HTTP, its host is another machine, and `insecure` is not set.
+    pub fn check_encrypted(
+        &self,
+        key: &str,
+        url: &Url,
+        span: Range<usize>,
+    ) -> Result<(), SettingsError> {
+        if url.scheme() == "https" || self.insecure || is_loopback(url) {
+            return Ok(());
+        }
+        let message = "the credentials would cross the network in clear";
+        Err(SettingsError::at(span, message).help(format!(
+            "begin `{key}` with https://, or set `insecure = true` where nobody can listen"
+        )))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 

@@ -93,7 +93,8 @@ impl Http {
             .transpose()?;
         let mut plain = urls.iter().all(|url| url.scheme() == "http");
         if let (Some(Credentials::OAuth2(oauth2)), Some(span)) = (&credentials, span) {
-            connect.check(&oauth2.url, span)?;
+            connect.check(&oauth2.url, span.clone())?;
+            connect.check_encrypted("auth.token_url", &oauth2.url, span)?;
             plain &= oauth2.url.scheme() == "http";
         }
         let follows = connect

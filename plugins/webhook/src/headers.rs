@@ -17,6 +17,8 @@ pub(crate) struct Given {
     pub(crate) made: Vec<MadeHeader>,
     /// Names and values as written, secret values masked.
     pub(crate) shown: BTreeMap<String, String>,
+    /// Whether any of them is secret.
+    pub(crate) has_secrets: bool,
 }
 
 /// Those that every request has.
@@ -79,6 +81,7 @@ pub(crate) fn given_headers(
         let text = secrets.read(secret.get_ref()).map_err(wrong)?;
         let is_inline = matches!(secret.get_ref(), Secret::Inline(_));
         let is_secret = !is_inline || names_a_secret(&name);
+        headers.has_secrets |= is_secret;
         if is_secret {
             secrets.keep(&text);
             literals(&text).for_each(|literal| secrets.keep_header(literal));
