@@ -156,6 +156,15 @@ pub struct Admin {
     pub token: Option<Token>,
 }
 
+/// The kinds of targets that there are.
+#[derive(Clone, Copy)]
+pub struct Kinds<'a> {
+    /// Those that this program was built with.
+    pub built: &'a [Kind],
+    /// The names of all, by which others can be built in.
+    pub names: &'a [&'a str],
+}
+
 /// `[targets.NAME]`; [`load`](load::load) opens it with the kind's own keys.
 pub struct Target {
     /// NAME

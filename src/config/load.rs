@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use profilesync_target::{Kind, Secret, Settings, SettingsError};
+use profilesync_target::{Secret, Settings, SettingsError};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -25,7 +25,9 @@ use super::{
     target::{Known, check_name, number, targets},
     units::{At, Bytes, Network},
 };
-use crate::config::{Address, Admin, App, Config, Listener, ListenerTls, Store, Target, Token};
+use crate::config::{
+    Address, Admin, App, Config, Kinds, Listener, ListenerTls, Store, Target, Token,
+};
 
 /// A configuration without mistakes.
 pub struct Loaded<T> {
@@ -46,7 +48,7 @@ pub struct Loaded<T> {
 /// Everything that is wrong.
 pub fn load<T>(
     path: &Path,
-    kinds: &[Kind],
+    kinds: Kinds<'_>,
     open: impl FnMut(&Target, Settings<'_>) -> Result<T, SettingsError>,
 ) -> Result<Loaded<T>, Diagnostics> {
     let (sources, unread) = Sources::read(path);
@@ -57,7 +59,7 @@ pub(super) fn load_sources<T>(
     sources: Sources,
     mut found: Vec<Diagnostic>,
     base: &Path,
-    kinds: &[Kind],
+    kinds: Kinds<'_>,
     open: impl FnMut(&Target, Settings<'_>) -> Result<T, SettingsError>,
 ) -> Result<Loaded<T>, Diagnostics> {
     let merge::Parsed {
@@ -100,7 +102,7 @@ pub(super) fn base(path: &Path) -> PathBuf {
 fn check<T>(
     mut tree: DeTable<'_>,
     base: &Path,
-    kinds: &[Kind],
+    kinds: Kinds<'_>,
     open: impl FnMut(&Target, Settings<'_>) -> Result<T, SettingsError>,
     found: &mut Vec<Diagnostic>,
 ) -> Option<(Config, BTreeMap<String, T>)> {

@@ -1,20 +1,19 @@
 //! The JSON Schema of the configuration, made of the structs that read it and of the kinds' own schemas.
 
-use profilesync_target::Kind;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::raw;
+use super::{Kinds, raw};
 
 /// JSON Schema draft 7, which is what editors of TOML understand. A target is one of the kinds, by its `type`.
 #[must_use]
-pub fn schema(kinds: &[Kind]) -> Value {
+pub fn schema(kinds: Kinds<'_>) -> Value {
     let mut generator = SchemaSettings::draft07().for_deserialize().into_generator();
     let options = generator.subschema_for::<raw::Options>();
     let mut root = generator.into_root_schema_for::<raw::Root>().to_value();
     let options = definition(&root, &options.to_value());
     let mut types = Vec::new();
-    for kind in kinds {
+    for kind in kinds.built {
         let mut own = (kind.schema)().to_value();
         rename_references(&mut own, kind.name);
         for name in ["definitions", "$defs"] {

@@ -21,11 +21,11 @@ use super::{
     read::{explain, join, read, take_entry},
     units::{AppRef, At, Count, Pattern},
 };
-use crate::config::{App, Breaker, Guard, Retry, Target, TargetOptions};
+use crate::config::{App, Breaker, Guard, Kinds, Retry, Target, TargetOptions};
 
 /// What targets may refer to.
 pub(super) struct Known<'a> {
-    pub(super) kinds: &'a [Kind],
+    pub(super) kinds: Kinds<'a>,
     pub(super) apps: &'a BTreeMap<u64, App>,
     /// The names of all apps in the files, those with mistakes included.
     pub(super) app_names: &'a BTreeSet<String>,
@@ -113,10 +113,10 @@ fn target<'a>(
 fn kind(
     name: &str,
     table: &mut Spanned<DeTable<'_>>,
-    kinds: &[Kind],
+    kinds: Kinds<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> Option<Kind> {
-    let names = kinds.iter().map(|kind| kind.name);
+    let names = kinds.built.iter().map(|kind| kind.name);
     let span = table.span();
     let Some(value) = table.get_mut().remove("type") else {
         let known: Vec<_> = names.map(|name| format!("type = \"{name}\"")).collect();
@@ -127,19 +127,23 @@ fn kind(
         );
         return None;
     };
-    let kind = value
-        .get_ref()
-        .as_str()
-        .and_then(|wanted| kinds.iter().find(|kind| kind.name == wanted));
+    let wanted = value.get_ref().as_str().unwrap_or_default();
+    let kind = kinds.built.iter().find(|kind| kind.name == wanted);
     if kind.is_none() {
-        let wanted = value.get_ref().as_str().unwrap_or_default();
-        found.push(
+        let wrong = if kinds.names.contains(&wanted) {
+            let known: Vec<_> = names.collect();
+            Diagnostic::error(format!("`targets.{name}.type`: `{wanted}` is not in this build"))
+                .help(format!(
+                    "build it with `cargo build --release --features {wanted}` (or `full`); known here: {}",
+                    known.join(", ")
+                ))
+        } else {
             Diagnostic::error(format!(
                 "`targets.{name}.type` is not a type of target that this program was built with"
             ))
-            .at(value.span())
-            .suggest(wanted, names),
-        );
+            .suggest(wanted, names)
+        };
+        found.push(wrong.at(value.span()));
     }
     kind.copied()
 }

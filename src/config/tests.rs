@@ -16,18 +16,21 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Config,
+    Config, Kinds,
     diagnostics::Diagnostics,
     load::{Loaded, load_sources},
     sources::Sources,
 };
 
-/// A kind that has what kinds have.
-pub(super) const KINDS: &[Kind] = &[Kind {
-    name: "post",
-    open,
-    schema: profilesync_target::schema_of::<PostSettings>,
-}];
+/// A kind that has what kinds have, and one that was not built in.
+pub(super) const KINDS: Kinds<'static> = Kinds {
+    built: &[Kind {
+        name: "post",
+        open,
+        schema: profilesync_target::schema_of::<PostSettings>,
+    }],
+    names: &["pigeon", "post"],
+};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -201,14 +201,15 @@ fn banned_crates_are_not_in_the_lock_file() {
 fn the_list_of_kinds_is_sorted() {
     let text = read("src/targets.rs");
     let list = text
-        .split_once("KINDS")
-        .and_then(|(_, rest)| rest.split_once("];"))
-        .expect("a list KINDS")
+        .split_once("\nkinds! {")
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .expect("a list of kinds")
         .0;
     let kinds: Vec<_> = list
         .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with("profilesync_"))
+        .filter_map(|line| line.split('"').nth(1))
         .collect();
     assert!(kinds.is_sorted(), "{kinds:?}");
+    let full = table("Cargo.toml")["features"]["full"].clone();
+    assert_eq!(full, Value::from(kinds), "the feature `full` is all kinds");
 }

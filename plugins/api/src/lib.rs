@@ -8,6 +8,7 @@
 #[cfg(feature = "certificates")]
 mod certificates;
 mod document;
+mod mask;
 #[cfg(feature = "names")]
 mod name;
 mod outcome;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 #[cfg(feature = "certificates")]
 pub use certificates::write_certificates;
 pub use document::{Document, Standard, Status};
+pub use mask::Mask;
 #[cfg(feature = "names")]
 pub use name::{Case, file_name};
 pub use outcome::{Answer, Outcome};

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use profilesync_target::Mask;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, unix::AsyncFd},
@@ -20,13 +21,16 @@ use tokio::{
 
 use crate::{
     settings::Program,
-    text::Mask,
+    text::quote,
     wire::{Ask, Hello, Reply},
     words::Words,
 };
 
 /// Longest line of a child.
 const MAX_LINE: usize = 4 << 20;
+
+/// Most bytes of all answers to one request.
+const MAX_ANSWERS: usize = 16 << 20;
 
 /// How long a child has to end once its input is closed, and once it was told by SIGTERM.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -45,6 +49,7 @@ pub(crate) struct Child {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     words: Option<Words>,
+    mask: Mask,
     hello: Option<Hello>,
     /// The first id that was not used yet.
     next: u64,
@@ -112,6 +117,7 @@ impl Child {
             input: process.stdin.take().expect(piped),
             output: BufReader::new(process.stdout.take().expect(piped)),
             words: Some(Words::listen(stderr, target.to_owned(), mask.clone())),
+            mask: mask.clone(),
             group,
             process,
             exit,
@@ -127,7 +133,7 @@ impl Child {
         let _ = self.input.write_all(greeting.as_bytes()).await;
         let line = timeout(limit, line(&mut self.output)).await;
         let line = line.map_err(|_| format!("it said no hello within {limit:?}"))??;
-        let hello = Hello::parse(&line)?;
+        let hello = Hello::parse(&line, &self.mask)?;
         self.hello = Some(hello.clone());
         Ok(hello)
     }
@@ -151,6 +157,7 @@ impl Child {
         let Self {
             input,
             output,
+            mask,
             served,
             ..
         } = self;
@@ -164,20 +171,27 @@ impl Child {
         };
         let read = async {
             let mut open: BTreeMap<u64, usize> = (first..).zip(0..count).collect();
+            let mut room = MAX_ANSWERS;
             while !open.is_empty() {
                 let line = line(output).await?;
+                room = room.checked_sub(line.len()).ok_or_else(|| {
+                    format!("its answers to one request are longer than {MAX_ANSWERS} bytes in all")
+                })?;
                 let reply: Reply = serde_json::from_str(&line).map_err(|error| {
                     format!(
                         "it wrote a line to standard output that is no answer ({error}): {}; \
                          messages go to standard error",
-                        quote(&line)
+                        quote(mask, &line)
                     )
                 })?;
                 let id = reply.id;
                 let place = open.remove(&id).ok_or_else(|| {
-                    format!("it answered {id}, which is not asked for: {}", quote(&line))
+                    format!(
+                        "it answered {id}, which is not asked for: {}",
+                        quote(mask, &line)
+                    )
                 })?;
-                take(place, reply).map_err(|error| format!("{error}: {}", quote(&line)))?;
+                take(place, reply).map_err(|error| format!("{error}: {}", quote(mask, &line)))?;
                 *served = true;
             }
             Ok::<_, String>(())
@@ -302,10 +316,4 @@ async fn line(output: &mut BufReader<ChildStdout>) -> Result<String, String> {
                 .map_err(|_| "it wrote a line that is not UTF-8".to_owned());
         }
     }
-}
-
-/// The beginning of a line, as a literal.
-fn quote(line: &str) -> String {
-    let beginning: String = line.chars().take(200).collect();
-    format!("{beginning:?}")
 }

@@ -19,8 +19,8 @@ use std::{
 
 use async_trait::async_trait;
 use profilesync_target::{
-    Answer, Delivery, Document, Kind, Limits, OpenContext, Opened, Outcome, ReadBack, Settings,
-    SettingsError, State, Target,
+    Answer, Delivery, Document, Kind, Limits, Mask, OpenContext, Opened, Outcome, ReadBack,
+    Settings, SettingsError, State, Target,
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -31,7 +31,6 @@ use crate::{
     child::{Child, Ending},
     health::Health,
     settings::{Checked, Program},
-    text::Mask,
     wire::{Ask, Format, Hello, Reply, Word},
 };
 
@@ -183,18 +182,21 @@ impl Exec {
     }
 
     fn quote(&self, reason: &str) -> String {
-        self.mask.text(&format!("the plugin failed: {reason}"))
+        self.text(&format!("the plugin failed: {reason}"))
+    }
+
+    /// What a child said, for outcomes.
+    fn text(&self, said: &str) -> String {
+        text::text(&self.mask, said)
     }
 
     fn outcome(&self, reply: Reply) -> Result<Outcome, String> {
         let reason = reply.reason.as_deref().unwrap_or("it gave no reason");
-        let reason = self.mask.text(reason);
+        let reason = self.text(reason);
         let after = reply.after_ms.map(Duration::from_millis);
         match reply.outcome {
             Some(Word::Delivered) => Ok(Outcome::Delivered {
-                answer: self
-                    .mask
-                    .text(reply.answer.as_deref().unwrap_or("delivered")),
+                answer: self.text(reply.answer.as_deref().unwrap_or("delivered")),
             }),
             Some(Word::Retry) => Ok(Outcome::Retry { reason, after }),
             Some(Word::Rejected) => Ok(Outcome::Rejected { reason }),
@@ -263,9 +265,7 @@ impl Target for Exec {
         let asked = self.ask(loan, &[Ask::Probe], |_, reply| {
             found = match reply.outcome {
                 Some(Word::Ok | Word::Delivered) => Ok(()),
-                Some(_) => Err(self
-                    .mask
-                    .text(reply.reason.as_deref().unwrap_or("it is unwell"))),
+                Some(_) => Err(self.text(reply.reason.as_deref().unwrap_or("it is unwell"))),
                 None => return Err("it answered a probe without an outcome".into()),
             };
             Ok(())
@@ -318,7 +318,7 @@ impl ReadBack for Exec {
                 }
                 (None, Some(_)) => {
                     let reason = reply.reason.as_deref().unwrap_or("it gave no reason");
-                    refused.get_or_insert(self.mask.text(reason));
+                    refused.get_or_insert(self.text(reason));
                     Ok(())
                 }
                 _ => Err("it answered a read with neither what is held nor an outcome".into()),

@@ -2,16 +2,18 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf};
 
-use profilesync_target::{OpenContext, Secret, SettingsError};
+use profilesync_target::{Mask, OpenContext, Secret, SettingsError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use toml::Spanned;
 
-use crate::text::Mask;
-
 /// Most children of one target.
 const MAX_WORKERS: usize = 64;
+
+/// Characters from which on any value of `env` is hidden: nobody knows which one is a secret, and what is shorter is a
+/// number, a word or a switch.
+const HIDDEN: usize = 8;
 
 /// Variables that a child gets as the daemon has them.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
@@ -84,12 +86,19 @@ impl Raw {
             if value.contains('\0') {
                 return Err(wrong(format!("the variable {name} holds a NUL")));
             }
-            if !matches!(secret.get_ref(), Secret::Inline(_)) || names_a_secret(name) {
+            let is_secret = !matches!(secret.get_ref(), Secret::Inline(_)) || names_a_secret(name);
+            if is_secret || HIDDEN <= value.chars().count() {
                 mask.add(&value);
-                shown.insert(name, "***".to_owned());
-            } else {
-                shown.insert(name, value.clone());
             }
+            // Whether it is shown here decides on backfills: that must not hang on how long it is.
+            shown.insert(
+                name,
+                if is_secret {
+                    "***".to_owned()
+                } else {
+                    value.clone()
+                },
+            );
             env.insert(name.clone(), value);
         }
         let command = self.command.into_inner();

@@ -1,59 +1,77 @@
 //! What a child says, made fit for people: without secrets, control characters and excess.
 
-/// Most characters of an answer's text.
+use profilesync_target::Mask;
+
+/// Most characters of an answer's text, and of a line that is quoted.
 const MAX_TEXT: usize = 1000;
+const MAX_QUOTE: usize = 200;
 
-/// Hides secrets.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Mask(Vec<String>);
+/// Most bytes of a text that are looked at for them.
+const MAX_BYTES: usize = 16 * 1024;
 
-impl Mask {
-    /// Hides this value from now on.
-    pub(crate) fn add(&mut self, secret: &str) {
-        // What is hidden everywhere must not be a word that occurs everywhere.
-        if secret.chars().count() >= 4 {
-            self.0.push(secret.to_owned());
-        }
+/// A text for outcomes.
+pub(crate) fn text(mask: &Mask, said: &str) -> String {
+    line(&beginning(mask, said), MAX_TEXT)
+}
+
+/// The beginning of a line, as a literal.
+pub(crate) fn quote(mask: &Mask, said: &str) -> String {
+    let beginning: String = beginning(mask, said).chars().take(MAX_QUOTE).collect();
+    format!("{beginning:?}")
+}
+
+/// A masked text as one line of at most so many characters.
+pub(crate) fn line(masked: &str, most: usize) -> String {
+    let mut line: String = masked
+        .trim_end()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if let Some((end, _)) = line.char_indices().nth(most) {
+        line.truncate(end);
+        line.push('…');
     }
+    line
+}
 
-    /// A text for outcomes.
-    pub(crate) fn text(&self, text: &str) -> String {
-        self.line(text, MAX_TEXT)
-    }
-
-    /// One line of at most so many characters.
-    pub(crate) fn line(&self, text: &str, most: usize) -> String {
-        let mut text = text.to_owned();
-        for secret in &self.0 {
-            text = text.replace(secret, "***");
-        }
-        let mut line: String = text
-            .trim_end()
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        if let Some((end, _)) = line.char_indices().nth(most) {
-            line.truncate(end);
-            line.push('…');
-        }
-        line
+/// As much of a text as anyone wants to read, masked.
+fn beginning(mask: &Mask, said: &str) -> String {
+    match said.len() <= MAX_BYTES {
+        true => mask.hide(said),
+        false => mask.hide_cut(&said[..said.floor_char_boundary(MAX_BYTES)]),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Mask;
+    use profilesync_target::Mask;
+
+    use super::{MAX_BYTES, line, quote, text};
+
+    fn mask() -> Mask {
+        let mut mask = Mask::default();
+        mask.add("hunter2\"hunter3");
+        mask
+    }
 
     #[test]
     fn texts_are_masked_cleaned_and_cut() {
-        let mut mask = Mask::default();
-        mask.add("hunter2");
-        mask.add("no");
         assert_eq!(
-            mask.line("no\u{1b}[31m hunter2\thunter2\n", 80),
-            "no [31m *** ***"
+            text(&mask(), "no\u{1b}[31m hunter2\"hunter3\there\n"),
+            "no [31m *** here"
         );
-        assert_eq!(mask.line("abcdef", 3), "abc…");
-        assert_eq!(mask.text(&"x".repeat(2000)).chars().count(), 1001);
+        assert_eq!(line("abcdef", 3), "abc…");
+        assert_eq!(text(&mask(), &"x".repeat(2000)).chars().count(), 1001);
+    }
+
+    #[test]
+    fn no_cut_leaves_half_a_secret() {
+        for before in 180..200 {
+            let quoted = quote(&mask(), &format!("{}hunter2\"hunter3", "x".repeat(before)));
+            assert!(!quoted.contains('h'), "{quoted}");
+        }
+        let (mut mask, long) = (mask(), "s3cret".repeat(600));
+        mask.add(&long);
+        assert_eq!(text(&mask, &long.repeat(MAX_BYTES / long.len() + 1)), "***");
     }
 }

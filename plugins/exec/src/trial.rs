@@ -11,7 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use profilesync_target::{
-    Answer, Delivery, Document, Limits, OpenContext, Outcome, ReadBack, State, Status, Target,
+    Answer, Delivery, Document, Limits, Mask, OpenContext, Outcome, ReadBack, State, Status,
+    Target,
     conformance::{CHECKS, Peer, Verdict, World},
 };
 use serde_json::Value;
@@ -21,7 +22,6 @@ use crate::{
     child::Ending,
     locked,
     settings::{Checked, Program, inherited},
-    text::Mask,
 };
 
 /// The account that a plugin is asked to refuse, by this variable.

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
-use profilesync_target::{Document, State, Status};
+use profilesync_target::{Document, Mask, State, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use crate::text::quote;
 
 /// The version of the protocol.
 const PROTOCOL: u64 = 1;
@@ -70,10 +72,10 @@ pub(crate) fn greeting(version: &str, target: &str, timeout_ms: u128) -> String 
 
 impl Hello {
     /// Reads a plugin's first line.
-    pub(crate) fn parse(line: &str) -> Result<Self, String> {
+    pub(crate) fn parse(line: &str, mask: &Mask) -> Result<Self, String> {
         let hello: Self = serde_json::from_str(line).map_err(|error| {
-            let line: String = line.chars().take(200).collect();
-            format!("its first line is no hello ({error}): {line:?}; messages go to standard error")
+            let line = quote(mask, line);
+            format!("its first line is no hello ({error}): {line}; messages go to standard error")
         })?;
         if hello.protocol != PROTOCOL {
             return Err(format!(
@@ -314,6 +316,10 @@ mod tests {
 
     use super::*;
 
+    fn hello(line: &str) -> Result<Hello, String> {
+        Hello::parse(line, &Mask::default())
+    }
+
     fn document(status: Status, name: Option<&str>) -> Document {
         Document {
             sdk_app_id: 1,
@@ -378,16 +384,16 @@ mod tests {
             (r#"{"protocol":1,"format":"xml"}"#, "xml"),
             (r#"{"protocol":1,"fields":["nmae"]}"#, "nmae"),
         ] {
-            let error = Hello::parse(line).unwrap_err();
+            let error = hello(line).unwrap_err();
             assert!(error.contains(word), "{line}: {error}");
         }
-        let hello = Hello::parse(r#"{"protocol":1,"unknown":[]}"#).unwrap();
+        let hello = hello(r#"{"protocol":1,"unknown":[]}"#).unwrap();
         assert_eq!((hello.batch, hello.format), (1, Format::Json));
     }
 
     #[test]
     fn what_is_held_is_compared_by_the_fields_that_are_kept() {
-        let hello = Hello::parse(r#"{"protocol":1,"fields":["name","owner","extra"]}"#).unwrap();
+        let hello = hello(r#"{"protocol":1,"fields":["name","owner","extra"]}"#).unwrap();
         let held = json!({ "name": "x", "revision": 9 });
         let Value::Object(held) = held else {
             unreachable!()

@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
+use profilesync_target::Mask;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     task::JoinHandle,
     time::{Instant, timeout},
 };
 
-use crate::text::Mask;
+use crate::text;
 
 /// Most bytes of a line that are kept until it ends, and most characters that are logged.
 const MAX_LINE: usize = 4096;
@@ -74,18 +75,20 @@ impl Drop for Words {
 
 async fn read(mut stderr: impl AsyncRead + Unpin, mut log: Log) {
     let mut chunk = [0; 4096];
-    let mut line = Vec::new();
+    let (mut line, mut cut) = (Vec::new(), false);
     while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
         for piece in chunk[..length].split_inclusive(|&byte| byte == b'\n') {
             let room = MAX_LINE - line.len();
+            cut |= room < piece.len();
             line.extend_from_slice(&piece[..piece.len().min(room)]);
             if piece.ends_with(b"\n") {
-                log.take(&line);
+                log.take(&line, cut);
                 line.clear();
+                cut = false;
             }
         }
     }
-    log.take(&line);
+    log.take(&line, cut);
     log.tell_missed();
 }
 
@@ -99,7 +102,7 @@ struct Log {
 }
 
 impl Log {
-    fn take(&mut self, line: &[u8]) {
+    fn take(&mut self, line: &[u8], cut: bool) {
         let now = Instant::now();
         if Duration::from_secs(1) <= now - self.window {
             self.tell_missed();
@@ -110,7 +113,12 @@ impl Log {
             self.missed += 1;
             return;
         }
-        let line = self.mask.line(&String::from_utf8_lossy(line), MAX_LOGGED);
+        let line = String::from_utf8_lossy(line);
+        let masked = match cut {
+            true => self.mask.hide_cut(&line),
+            false => self.mask.hide(&line),
+        };
+        let line = text::line(&masked, MAX_LOGGED);
         if line.is_empty() {
             return;
         }
@@ -142,5 +150,22 @@ mod tests {
             words.last().await.as_deref(),
             Some("last\u{fffd} words of ***")
         );
+    }
+
+    #[tokio::test]
+    async fn no_cut_leaves_half_a_secret() {
+        let secret = "hunter2".repeat(1000);
+        let mut mask = Mask::default();
+        mask.add(&secret);
+        for (said, logged) in [
+            (format!("a{secret}\n"), "a***"),
+            (format!("{}{secret}\n", "a".repeat(10)), "aaaaaaaaaa***"),
+            (format!("a{secret}"), "a***"),
+            ("a line, hunter".into(), "a line, hunter"),
+        ] {
+            let said = std::io::Cursor::new(said.into_bytes());
+            let words = Words::listen(said, "crm".into(), mask.clone());
+            assert_eq!(words.last().await.as_deref(), Some(logged));
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use profilesync_target::{Secret, SettingsError};
+use profilesync_target::{Secret, SettingsError, cleartext};
 use reqwest::{Certificate, Client, Identity, Proxy, Url, redirect, retry};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -54,6 +54,8 @@ pub struct Connect {
     pub deny_private: bool,
     /// The key `redirects`: most redirects to follow.
     pub redirects: Option<Spanned<u8>>,
+    /// The key `insecure`: credentials may be sent in clear to other machines.
+    pub insecure: bool,
 }
 
 /// Makes ring the process's TLS provider, unless there is one. May be called any number of times.
@@ -124,6 +126,25 @@ impl Connect {
             private::refuse(url).map_err(|message| SettingsError::at(span, message))?;
         }
         Ok(())
+    }
+
+    /// Refuses a URL, the value of `key`, that credentials would be sent to in clear over the network, unless that was
+    /// asked for. `span` is where the URL is written.
+    ///
+    /// # Errors
+    /// When the URL is plain HTTP, its host is another machine, and `insecure` is not set.
+    pub fn check_encrypted(
+        &self,
+        key: &str,
+        url: &Url,
+        span: Range<usize>,
+    ) -> Result<(), SettingsError> {
+        if url.scheme() == "https" || self.insecure {
+            return Ok(());
+        }
+        let host = url.host_str().unwrap_or_default();
+        let way_out = format!("begin `{key}` with https://");
+        cleartext(span, host, "credentials", &way_out)
     }
 }
 
@@ -206,9 +227,12 @@ fn read_proxy(proxy: &Spanned<Secret>, secrets: &mut Secrets) -> Result<Proxy, S
             wrong("`proxy` is no URL of an HTTP proxy".into()).help("write it as http://host:3128")
         })?;
     if let Some(password) = url.password() {
-        secrets.keep(password);
+        secrets.keep_user(url.username(), password);
     }
-    Proxy::all(url).map_err(|error| wrong(format!("`proxy` cannot be used: {}", cause(&error))))
+    Proxy::all(url).map_err(|error| {
+        let cause = secrets.hide(&cause(&error).to_string());
+        wrong(format!("`proxy` cannot be used: {cause}"))
+    })
 }
 
 /// The innermost reason.

@@ -93,7 +93,8 @@ impl Http {
             .transpose()?;
         let mut plain = urls.iter().all(|url| url.scheme() == "http");
         if let (Some(Credentials::OAuth2(oauth2)), Some(span)) = (&credentials, span) {
-            connect.check(&oauth2.url, span)?;
+            connect.check(&oauth2.url, span.clone())?;
+            connect.check_encrypted("auth.token_url", &oauth2.url, span)?;
             plain &= oauth2.url.scheme() == "http";
         }
         let follows = connect
@@ -175,7 +176,7 @@ impl Http {
     #[must_use]
     pub fn quote(&self, reply: &Reply) -> String {
         let token = reply.token.as_ref().map(|token| token.text.as_str());
-        self.secrets.quote(&reply.body, token)
+        self.secrets.quote(&reply.body, reply.whole, token)
     }
 
     /// The rules by which answers are judged.
@@ -255,18 +256,19 @@ impl Http {
             builder = builder.body(request.body.clone());
         }
         builder.send().await.map_err(|error| Outcome::Fault {
-            reason: transport(&host(&request.url), &error),
+            reason: self.secrets.hide(&transport(&host(&request.url), error)),
             after: None,
         })
     }
 }
 
 /// What kept a request from being answered, without the URL.
-fn transport(host: &str, error: &reqwest::Error) -> String {
+fn transport(host: &str, error: reqwest::Error) -> String {
+    let error = error.without_url();
     if error.is_timeout() && !error.is_connect() {
         return format!("{host} did not answer in time");
     }
-    let cause = cause(error);
+    let cause = cause(&error);
     if error.is_connect() {
         format!("cannot connect to {host}: {cause}")
     } else {

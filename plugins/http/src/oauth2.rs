@@ -77,7 +77,6 @@ impl OAuth2 {
             ClientAuth::Post => {
                 form.append_pair("client_id", id);
                 form.append_pair("client_secret", secret);
-                secrets.keep(&encoded(secret));
                 None
             }
             ClientAuth::Basic => {
@@ -133,12 +132,12 @@ impl OAuth2 {
         let response = request
             .send()
             .await
-            .map_err(|error| fault(transport(&issuer, &error)))?;
+            .map_err(|error| fault(secrets.hide(&transport(&issuer, error))))?;
         let status = response.status();
         let after = answer::retry_after(response.headers(), jiff::Timestamp::now());
-        let (body, _) = answer::read_body(response, None).await;
+        let (body, whole) = answer::read_body(response, None).await;
         if !status.is_success() {
-            let quote = secrets.quote(&body, None);
+            let quote = secrets.quote(&body, whole, None);
             return Err(Outcome::Fault {
                 reason: format!("no token from {issuer}: it answered {status}: {quote}"),
                 after,
@@ -151,7 +150,7 @@ impl OAuth2 {
             .token_type
             .filter(|kind| !kind.eq_ignore_ascii_case("bearer"))
         {
-            let other = secrets.quote(other.as_bytes(), Some(&grant.access_token));
+            let other = secrets.quote(other.as_bytes(), true, Some(&grant.access_token));
             return Err(fault(format!("its token is of type {other}, not bearer")));
         }
         let header = sensitive(&format!("Bearer {}", grant.access_token))

@@ -2,16 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use profilesync_target::{OpenContext, Secret};
+use data_encoding::BASE64;
+use percent_encoding::percent_decode_str;
+use profilesync_target::{Mask, OpenContext, Secret};
 
 /// Characters of a body that a reason quotes.
 const MAX_EXCERPT: usize = 200;
+
+/// Characters from which on a part is taken for a secret of its own that may as well be a word: a segment of a path, a
+/// word of a header.
+const LONG: usize = 8;
 
 /// Reads the secrets of a target's settings, and remembers them to mask them where answers are quoted.
 #[derive(Clone, Default)]
 pub struct Secrets {
     base: PathBuf,
-    known: Vec<String>,
+    mask: Mask,
 }
 
 impl Secrets {
@@ -20,7 +26,7 @@ impl Secrets {
     pub fn new(context: &OpenContext) -> Self {
         Self {
             base: context.base.clone(),
-            known: Vec::new(),
+            mask: Mask::default(),
         }
     }
 
@@ -45,7 +51,69 @@ impl Secrets {
 
     /// Remembers a secret.
     pub fn keep(&mut self, secret: &str) {
-        self.known.push(secret.to_owned());
+        self.mask.add(secret);
+    }
+
+    /// Remembers a URL, or a part of one, that is secret beyond its host: an answer most often tells of parts alone. Those
+    /// are its query's values, and the longer segments of its path.
+    pub fn keep_url(&mut self, url: &str) {
+        let behind_host = match url.split_once("://") {
+            Some((_, rest)) => rest.find(['/', '?']).map_or("", |end| &rest[end..]),
+            None => url,
+        };
+        let (path, query) = behind_host.split_once('?').unwrap_or((behind_host, ""));
+        for whole in [behind_host, path, query] {
+            self.keep_encoded(whole);
+        }
+        for part in behind_host.split(['/', '?', '&']) {
+            // Base64 may end in `=`.
+            match part.trim_end_matches('=').split_once('=') {
+                Some((_, value)) => self.keep_encoded(value),
+                None if is_long(part) => self.keep_encoded(part),
+                None => (),
+            }
+        }
+    }
+
+    /// Remembers the longer values of a query, or of a part of one, in a URL that is no secret by itself.
+    pub fn keep_query(&mut self, query: &str) {
+        for (_, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            if is_long(value) {
+                self.keep_encoded(value);
+            }
+        }
+    }
+
+    /// Remembers the value of a header, or a part of one, and in it what follows a scheme (`Bearer …`), the user and the
+    /// password of `Basic …`, and longer words (`session=…; id=…`).
+    pub fn keep_header(&mut self, value: &str) {
+        for whole in [value, value.trim_matches(|c: char| !c.is_alphanumeric())] {
+            self.keep(whole);
+        }
+        if let Some((scheme, token)) = value.trim().split_once(' ') {
+            self.keep(token.trim());
+            if scheme.eq_ignore_ascii_case("basic") {
+                self.keep_pair(token.trim());
+            }
+        }
+        for word in value.split([' ', ',', ';']) {
+            let (_, named) = word.split_once('=').unwrap_or_default();
+            for word in [word, named.trim_matches('"')] {
+                if is_long(word) {
+                    self.keep(word);
+                }
+            }
+        }
+    }
+
+    /// Remembers the password of a URL, and what the user and it make in a header.
+    pub(crate) fn keep_user(&mut self, user: &str, password: &str) {
+        self.keep_encoded(password);
+        let pair = [
+            percent_decode_str(user).collect::<Vec<_>>(),
+            percent_decode_str(password).collect(),
+        ];
+        self.keep(&BASE64.encode(&pair.join(&b':')));
     }
 
     /// Where relative paths start.
@@ -53,24 +121,55 @@ impl Secrets {
         &self.base
     }
 
-    /// The first words of a body, on one line, without secrets; nor `also`, which is one as well.
+    /// A text without secrets.
     #[must_use]
-    pub fn quote(&self, body: &[u8], also: Option<&str>) -> String {
-        let mut text = String::from_utf8_lossy(body).into_owned();
-        for secret in self.known.iter().map(String::as_str).chain(also) {
-            text = text.replace(secret, "***");
-        }
-        let printable: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        let mut words: String = printable.split_whitespace().collect::<Vec<_>>().join(" ");
+    pub fn hide(&self, text: &str) -> String {
+        self.mask.hide(text)
+    }
+
+    /// The first words of a body, on one line, without secrets; nor `also`, which is one as well. `whole` says whether it
+    /// was read to its end.
+    #[must_use]
+    pub fn quote(&self, body: &[u8], whole: bool, also: Option<&str>) -> String {
+        let mut mask = self.mask.clone();
+        mask.add(also.unwrap_or_default());
+        let text = String::from_utf8_lossy(body);
+        let hidden = match whole {
+            true => mask.hide(&text),
+            false => mask.hide_cut(&text),
+        };
+        let words = hidden.split(|c: char| c.is_control() || c.is_whitespace());
+        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+        let mut words = words.join(" ");
         if let Some((end, _)) = words.char_indices().nth(MAX_EXCERPT) {
             words.truncate(end);
             words.push('…');
         }
         words
     }
+
+    /// Remembers a part of a URL as it is and as it is meant. The mask knows how it is encoded otherwise.
+    fn keep_encoded(&mut self, part: &str) {
+        self.keep(part);
+        for part in [part, &part.replace('+', " ")] {
+            self.keep(&percent_decode_str(part).decode_utf8_lossy());
+        }
+    }
+
+    /// Remembers `user:password` in base64, and both of them.
+    fn keep_pair(&mut self, encoded: &str) {
+        let pair = BASE64.decode(encoded.as_bytes()).ok();
+        if let Some(pair) = pair.and_then(|pair| String::from_utf8(pair).ok()) {
+            self.keep(&pair);
+            let (user, password) = pair.split_once(':').unwrap_or_default();
+            self.keep(user);
+            self.keep(password);
+        }
+    }
+}
+
+fn is_long(part: &str) -> bool {
+    LONG <= part.chars().count()
 }
 
 #[cfg(test)]
@@ -84,13 +183,104 @@ mod tests {
         assert_eq!(
             secrets.quote(
                 b"bad\r\n\x1b[31m key\0 hunter2 hunter3 \xff",
+                true,
                 Some("hunter3")
             ),
             "bad [31m key *** *** \u{fffd}"
         );
         assert_eq!(
-            secrets.quote("ü".repeat(300).as_bytes(), None),
+            secrets.quote("ü".repeat(300).as_bytes(), true, None),
             format!("{}…", "ü".repeat(200))
         );
+    }
+
+    #[test]
+    fn a_body_that_broke_off_shows_no_half_of_a_secret() {
+        let mut secrets = Secrets::default();
+        secrets.keep("hunter2");
+        assert_eq!(
+            secrets.quote(b"   the key hunte", false, None),
+            "the key ***"
+        );
+        assert_eq!(
+            secrets.quote(b"token s3c", false, Some("s3cret")),
+            "token ***"
+        );
+    }
+
+    #[track_caller]
+    fn check(keep: impl FnOnce(&mut Secrets), text: &str, shown: &str) {
+        let mut secrets = Secrets::default();
+        keep(&mut secrets);
+        assert_eq!(secrets.hide(text), shown);
+    }
+
+    #[test]
+    fn the_parts_of_a_url_are_hidden() {
+        let url = "https://crm.example/hooks/T0123456/c2VjcmV0cw==?key=a%20b%2Fc&x=p+q%21&abcdefgh";
+        let keep = |secrets: &mut Secrets| secrets.keep_url(url);
+        for (text, shown) in [
+            ("crm.example/hooks", "crm.example/hooks"),
+            ("no hook T0123456", "no hook ***"),
+            ("no c2VjcmV0cw==.", "no ***."),
+            ("no c2VjcmV0cw%3D%3D.", "no ***."),
+            ("key is 'a b/c'", "key is '***'"),
+            ("key is a%20b%2Fc, a+b%2fc", "key is ***, ***"),
+            ("x is p q!", "x is ***"),
+            ("what is abcdefgh?", "what is ***?"),
+            ("GET /hooks/T0123456/c2VjcmV0cw==", "GET ***"),
+            (
+                "GET /hooks/T0123456/c2VjcmV0cw==?key=a%20b%2Fc&x=p+q%21&abcdefgh",
+                "GET ***",
+            ),
+        ] {
+            check(keep, text, shown);
+        }
+        check(
+            |secrets| secrets.keep_url("https://crm.example"),
+            "crm.example",
+            "crm.example",
+        );
+        // What stands between the tags of a template.
+        check(
+            |secrets| secrets.keep_url("&key=hunter2&by="),
+            "hunter2 by",
+            "*** by",
+        );
+    }
+
+    #[test]
+    fn the_longer_values_of_a_query_are_hidden() {
+        check(
+            |secrets| secrets.keep_query("key=hunter2hunter3&v=2024&longword"),
+            "hunter2hunter3 2024 longword",
+            "*** 2024 longword",
+        );
+    }
+
+    #[test]
+    fn the_parts_of_a_header_are_hidden() {
+        for (header, text, shown) in [
+            ("Bearer s3cret", "token s3cret", "token ***"),
+            ("Bearer s3cret", "bearer: Bearer s3cret", "bearer: ***"),
+            // `crm1:hunter2`
+            (
+                "Basic Y3JtMTpodW50ZXIy",
+                "crm1, hunter2, Y3JtMTpodW50ZXIy",
+                "***, ***, ***",
+            ),
+            (
+                "a=b; session=\"0123456789\"",
+                "no session 0123456789",
+                "no session ***",
+            ),
+            (
+                "Token token=0123456789, x=y",
+                "no 0123456789 x=y",
+                "no *** x=y",
+            ),
+        ] {
+            check(|secrets| secrets.keep_header(header), text, shown);
+        }
     }
 }

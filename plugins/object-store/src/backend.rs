@@ -12,7 +12,7 @@ use object_store::{
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
     local::LocalFileSystem,
 };
-use profilesync_target::{Secret, SettingsError};
+use profilesync_target::{Mask, Secret, SettingsError};
 use toml::Spanned;
 use url::{Host, Url};
 
@@ -29,7 +29,7 @@ pub(crate) struct Opened {
     /// Azure's storage account.
     pub(crate) account: Option<String>,
     /// What no text may hold.
-    pub(crate) secrets: Vec<String>,
+    pub(crate) mask: Mask,
 }
 
 /// The file system as a whole: the folder is part of the names.
@@ -38,7 +38,7 @@ pub(crate) fn folder() -> Opened {
         store: Box::new(LocalFileSystem::new().with_fsync(true)),
         endpoint: None,
         account: None,
-        secrets: Vec::new(),
+        mask: Mask::default(),
     }
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn cloud(
     let mut making = Making {
         raw,
         base,
-        secrets: Vec::new(),
+        mask: Mask::default(),
     };
     match service {
         Service::S3 => making.s3(connector),
@@ -65,7 +65,7 @@ pub(crate) fn cloud(
 struct Making<'a> {
     raw: &'a Raw,
     base: &'a FilePath,
-    secrets: Vec<String>,
+    mask: Mask,
 }
 
 impl Making<'_> {
@@ -84,7 +84,7 @@ impl Making<'_> {
             if let Some(secret) = self.read(secret)? {
                 builder = builder.with_config(key, secret);
             } else {
-                self.secrets.extend(builder.get_config_value(&key));
+                self.keep(builder.get_config_value(&key));
             }
         }
         for (key, text) in [
@@ -128,8 +128,9 @@ impl Making<'_> {
             GoogleConfigKey::ServiceAccountKey,
             GoogleConfigKey::BearerToken,
         ];
-        let secrets = keys.iter().filter_map(|key| builder.get_config_value(key));
-        self.secrets.extend(secrets);
+        for key in &keys {
+            self.keep(builder.get_config_value(key));
+        }
         let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
         self.check_endpoint(endpoint.as_deref(), None)?;
         let store = builder
@@ -156,7 +157,7 @@ impl Making<'_> {
             if let Some(secret) = self.read(secret)? {
                 builder = builder.with_config(key, secret);
             } else {
-                self.secrets.extend(builder.get_config_value(&key));
+                self.keep(builder.get_config_value(&key));
             }
         }
         for (key, text) in [
@@ -188,8 +189,13 @@ impl Making<'_> {
         };
         let value = secret.get_ref().clone().within(self.base).read();
         let value = value.map_err(|error| SettingsError::at(secret.span(), error.to_string()))?;
-        self.secrets.push(value.clone());
+        self.mask.add(&value);
         Ok(Some(value))
+    }
+
+    /// Keeps what the environment may have given.
+    fn keep(&mut self, secret: Option<String>) {
+        self.mask.add(&secret.unwrap_or_default());
     }
 
     /// An endpoint is plain HTTP only on this machine, or if so told.
@@ -239,19 +245,16 @@ impl Making<'_> {
         endpoint: Option<String>,
         account: Option<String>,
     ) -> Result<Opened, SettingsError> {
-        let secrets = std::mem::take(&mut self.secrets);
+        let mask = std::mem::take(&mut self.mask);
         match store {
             Ok(store) => Ok(Opened {
                 store: Box::new(store),
                 endpoint,
                 account,
-                secrets,
+                mask,
             }),
             Err(error) => {
-                let mut cause = root_cause(&error);
-                for secret in &secrets {
-                    cause = cause.replace(secret, "***");
-                }
+                let cause = mask.hide(&root_cause(&error));
                 Err(SettingsError::whole(format!(
                     "the object store cannot be used as it is set: {cause}"
                 )))

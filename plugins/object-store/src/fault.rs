@@ -1,7 +1,7 @@
 //! What an error means: whose fault it is, and a sentence for the operator.
 
 use object_store::{Error, client::HttpError};
-use profilesync_target::Outcome;
+use profilesync_target::{Mask, Outcome};
 
 use crate::client::{Noted, root_cause};
 
@@ -58,7 +58,7 @@ pub(crate) struct Faults {
     /// The bucket's URL, for messages.
     pub(crate) place: String,
     /// What no text may hold.
-    pub(crate) secrets: Vec<String>,
+    pub(crate) mask: Mask,
 }
 
 impl Faults {
@@ -96,7 +96,7 @@ impl Faults {
                 let mut text = format!("{place} answered {}", noted.status);
                 for part in [&noted.code, &noted.message] {
                     if !part.is_empty() {
-                        text = format!("{text}: {}", excerpt(part));
+                        text = format!("{text}: {}", excerpt(&self.mask.hide(part)));
                     }
                 }
                 text + hint(noted)
@@ -109,15 +109,10 @@ impl Faults {
 
     /// On one line, and without secrets.
     pub(crate) fn masked(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for secret in &self.secrets {
-            text = text.replace(secret, "***");
-        }
-        let printable: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        printable.split_whitespace().collect::<Vec<_>>().join(" ")
+        let masked = self.mask.hide(text);
+        let words = masked.split(|c: char| c.is_control() || c.is_whitespace());
+        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+        words.join(" ")
     }
 }
 
@@ -166,15 +161,17 @@ mod tests {
     use std::time::Duration;
 
     use object_store::Error;
-    use profilesync_target::Outcome;
+    use profilesync_target::{Mask, Outcome};
 
-    use super::Faults;
+    use super::{Faults, MAX_EXCERPT};
     use crate::client::Noted;
 
     fn judge(status: u16, code: &str) -> Outcome {
+        let mut mask = Mask::default();
+        mask.add("hunter2");
         let faults = Faults {
             place: "s3://bucket".into(),
-            secrets: vec!["hunter2".into()],
+            mask,
         };
         let noted = Noted {
             status,
@@ -221,6 +218,27 @@ mod tests {
             assert!(!is.contains("hunter2") && !outcome.text().contains('\n'));
             assert!(outcome.text().contains(code), "{is}");
         }
+    }
+
+    #[test]
+    fn an_excerpt_ends_in_no_half_of_a_secret() {
+        let mut mask = Mask::default();
+        mask.add("hunter2");
+        let faults = Faults {
+            place: "s3://bucket".into(),
+            mask,
+        };
+        let noted = Noted {
+            status: 400,
+            message: format!("{}hunter2", "x".repeat(MAX_EXCERPT - 3)),
+            ..Noted::default()
+        };
+        let error = Error::NotImplemented {
+            operation: String::new(),
+            implementer: String::new(),
+        };
+        let reason = faults.reason(&error, Some(&noted));
+        assert!(reason.ends_with("x***"), "{reason}");
     }
 
     #[test]

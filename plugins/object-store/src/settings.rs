@@ -134,7 +134,7 @@ impl Raw {
             store,
             endpoint,
             account,
-            secrets,
+            mask,
         } = match service {
             Service::Folder => backend::folder(),
             _ => {
@@ -167,7 +167,7 @@ impl Raw {
                 destroyed: self.destroyed,
                 faults: Faults {
                     place: place.clone(),
-                    secrets,
+                    mask,
                 },
                 url: place,
                 absent: AtomicBool::new(false),

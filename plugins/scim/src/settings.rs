@@ -50,6 +50,9 @@ pub(crate) struct Raw {
     /// Refuse private addresses.
     #[serde(default)]
     deny_private: bool,
+    /// Allows to send `auth` to another machine over plain HTTP, where anyone on the way can read it.
+    #[serde(default)]
+    insecure: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -104,8 +107,12 @@ impl Raw {
             proxy: self.proxy,
             deny_private: self.deny_private,
             redirects: None,
+            insecure: self.insecure,
         };
         connect.check(&base, self.url.span())?;
+        if self.auth.is_some() {
+            connect.check_encrypted("url", &base, self.url.span())?;
+        }
         let (schema, defaults) = match self.resource {
             Resource::Users => ("urn:ietf:params:scim:schemas:core:2.0:User", USER),
             Resource::Groups => ("urn:ietf:params:scim:schemas:core:2.0:Group", GROUP),

@@ -144,6 +144,25 @@ pub fn first_tag(text: &str) -> Option<usize> {
         .min()
 }
 
+/// The texts between the tags of a template, which every document gets.
+pub fn literals(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(tag) = first_tag(text) else {
+            return rest.take();
+        };
+        let (literal, tagged) = text.split_at(tag);
+        let end = match &tagged[..2] {
+            "{{" => "}}",
+            "{%" => "%}",
+            _ => "#}",
+        };
+        rest = tagged[2..].split_once(end).map(|(_, rest)| rest);
+        Some(literal)
+    })
+}
+
 fn describe(error: &Error) -> String {
     match (error.kind(), error.detail()) {
         (ErrorKind::OutOfFuel, _) => format!("it takes more than {FUEL} steps"),

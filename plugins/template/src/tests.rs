@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use toml::Spanned;
 
-use super::{Escape, Template, first_tag, samples};
+use super::{Escape, Template, first_tag, literals, samples};
 
 fn document(name: &str) -> Document {
     let mut document = samples()[0].document.clone();
@@ -257,6 +257,19 @@ fn what_is_constant_is_known() {
     assert!(compile("plain { } %", Escape::None).is_constant());
     assert!(!compile("{{ account }}", Escape::None).is_constant());
     assert_eq!(first_tag("a{# b #}{{ c }}"), Some(1));
+}
+
+#[test]
+fn what_stands_between_tags_is_known() {
+    for (text, between) in [
+        ("", vec![""]),
+        ("a { b }", vec!["a { b }"]),
+        ("a{# b #}{{ c }}d", vec!["a", "", "d"]),
+        ("{% if a %}b{% endif %}", vec!["", "b", ""]),
+        ("a{{ b", vec!["a"]),
+    ] {
+        assert_eq!(literals(text).collect::<Vec<_>>(), between, "{text}");
+    }
 }
 
 proptest! {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use profilesync_http::Secrets;
 use profilesync_target::{OpenContext, Secret, SettingsError};
-use profilesync_template::{Escape, Template, is_template};
+use profilesync_template::{Escape, Template, is_template, literals};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use toml::Spanned;
 
@@ -17,6 +17,8 @@ pub(crate) struct Given {
     pub(crate) made: Vec<MadeHeader>,
     /// Names and values as written, secret values masked.
     pub(crate) shown: BTreeMap<String, String>,
+    /// Whether any of them is secret.
+    pub(crate) has_secrets: bool,
 }
 
 /// Those that every request has.
@@ -79,6 +81,11 @@ pub(crate) fn given_headers(
         let text = secrets.read(secret.get_ref()).map_err(wrong)?;
         let is_inline = matches!(secret.get_ref(), Secret::Inline(_));
         let is_secret = !is_inline || names_a_secret(&name);
+        headers.has_secrets |= is_secret;
+        if is_secret {
+            secrets.keep(&text);
+            literals(&text).for_each(|literal| secrets.keep_header(literal));
+        }
         let shown = if is_secret { "***" } else { &text };
         headers.shown.insert(name.to_string(), shown.to_owned());
         if is_inline && is_template(&text) {
@@ -102,7 +109,6 @@ pub(crate) fn given_headers(
         })?;
         if is_secret {
             value.set_sensitive(true);
-            secrets.keep(&text);
         }
         headers.fixed.insert(name, value);
     }

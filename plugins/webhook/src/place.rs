@@ -6,7 +6,7 @@
 
 use profilesync_http::{Secrets, check_url, host};
 use profilesync_target::{Document, Secret, SettingsError};
-use profilesync_template::{Escape, Template, first_tag, samples};
+use profilesync_template::{Escape, Template, first_tag, literals, samples};
 use reqwest::Url;
 use toml::Spanned;
 
@@ -45,38 +45,32 @@ impl Place {
                 true,
             ),
         };
-        let place = match first_tag(&text) {
+        if is_secret {
+            literals(&text).for_each(|literal| secrets.keep_url(literal));
+        } else if let Some((_, query)) = text.split_once('?') {
+            // Masked where requests are shown, and so where answers are.
+            literals(query).for_each(|literal| secrets.keep_query(literal));
+        }
+        match first_tag(&text) {
             None => {
                 let url = check_url(key, &text, span)?;
-                Self {
+                Ok(Self {
                     identity: url.to_string(),
                     base: url,
                     is_secret,
                     made: None,
-                }
+                })
             }
             Some(tag) => {
                 let (base, made) = Made::check(key, &Spanned::new(span, text.clone()), tag)?;
-                Self {
+                Ok(Self {
                     identity: text,
                     base,
                     is_secret,
                     made: Some(made),
-                }
-            }
-        };
-        if is_secret {
-            // An answer that tells of its URL most often leaves out the host.
-            for part in [Some(place.base.path()), place.base.query()]
-                .into_iter()
-                .flatten()
-            {
-                if part.len() > 1 {
-                    secrets.keep(part);
-                }
+                })
             }
         }
-        Ok(place)
     }
 
     /// The URL for a document.

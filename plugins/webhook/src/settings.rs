@@ -84,6 +84,9 @@ pub(crate) struct Raw {
     /// Most redirects by 307 and 308, to the same scheme, host and port, that are followed. Others never are.
     #[schemars(with = "Option<u8>", range(max = 10))]
     redirects: Option<Spanned<u8>>,
+    /// Allows to send `auth` and secret headers to another machine over plain HTTP, where anyone on the way can read them.
+    #[serde(default)]
+    insecure: bool,
 }
 
 #[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
@@ -170,10 +173,15 @@ impl Raw {
             proxy: self.proxy,
             deny_private: self.deny_private,
             redirects: self.redirects,
+            insecure: self.insecure,
         };
+        let has_credentials = self.auth.is_some() || given.has_secrets;
         let mut action = |key: &str, method: reqwest::Method, url: &Spanned<Secret>| {
             let place = Place::check(key, url, &mut secrets)?;
             connect.check(&place.base, url.span())?;
+            if has_credentials {
+                connect.check_encrypted(key, &place.base, url.span())?;
+            }
             Ok(Action { method, place })
         };
         let update = action("url", self.method.into(), &self.url)?;

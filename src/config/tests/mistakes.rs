@@ -104,6 +104,18 @@ error: `targets.u.type` is not a type of target that this program was built with
 "#,
     );
     check_target(
+        "[targets.u]\ntype = 'pigeon'",
+        r#"
+error: `targets.u.type`: `pigeon` is not in this build
+ --> a.toml:8:8
+  |
+8 | type = 'pigeon'
+  |        ^^^^^^^^
+  |
+  = help: build it with `cargo build --release --features pigeon` (or `full`); known here: post
+"#,
+    );
+    check_target(
         "mode = 'shaddow'",
         r#"
 error: `targets.t.mode` must be "live" or "shadow"

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{load_texts, loads, report};
+use super::{KINDS, load_texts, loads, report};
 use crate::{
     config::{Address, Mode, OnDestroy, Token, load::load, peek::peek},
     event::Field,
@@ -139,7 +139,7 @@ fn drop_ins_add_tables_and_keys_in_the_order_of_their_names() {
     fs::write(drop_ins.join(".b.toml"), "[").unwrap();
     fs::write(drop_ins.join("b.toml~"), "[").unwrap();
     fs::write(folder.path().join("secret"), "abc\n").unwrap();
-    let loaded = load(&main, &[], |_, _| Ok(())).unwrap();
+    let loaded = load(&main, KINDS, |_, _| Ok(())).unwrap();
     let names: Vec<_> = loaded
         .config
         .files

@@ -100,6 +100,25 @@ async fn floods_are_faults_and_take_no_memory() {
 }
 
 #[tokio::test]
+async fn the_answers_to_one_request_are_bounded_in_all() {
+    let script = "read -r hello; echo '{\"protocol\":1,\"batch\":10,\"read_back\":true}'\n\
+                  read -r request; x=$(head -c 3900000 /dev/zero | tr '\\0' x)\n\
+                  for id in 1 2 3 4 5; do echo \"{\\\"id\\\":$id,\\\"held\\\":{\\\"name\\\":\\\"$x\\\"}}\"; done; cat >rest";
+    let held = async |count: usize| {
+        let script = Script::new(script);
+        let documents = vec![crate::document("a", 1); count];
+        let back = script.target.read_back().unwrap();
+        back.held(&documents).await
+    };
+    assert_eq!(held(4).await.unwrap().len(), 4);
+    let error = held(5).await.unwrap_err();
+    assert!(
+        error.contains("its answers to one request are longer than 16777216 bytes in all"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_flood_on_standard_error_stops_nobody() {
     let body = format!("yes 'a long line of a flood' | head -c 30000000 >&2\n{DELIVERED}");
     let script = Script::new(&serving(&body));

@@ -5,6 +5,7 @@
 mod children;
 mod ends;
 mod examples;
+mod secrets;
 mod settings;
 mod world;
 

@@ -44,4 +44,7 @@ fn the_identity_is_command_and_environment_without_secrets() {
         serde_json::json!({ "command": ["a", "b"], "env": { "A": "x", "TOKEN": "***" } })
     );
     assert_ne!(whole, identity("command = ['a']"));
+    // A longer value is hidden in texts, and yet decides what the outside holds.
+    let long = identity("command = ['a']\nenv = { CRM_URL = 'https://crm.example' }");
+    assert_eq!(long["env"]["CRM_URL"], "https://crm.example");
 }

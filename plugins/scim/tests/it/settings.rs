@@ -72,6 +72,24 @@ fn wrong_settings_are_refused() {
 }
 
 #[test]
+fn credentials_do_not_cross_the_network_in_clear() {
+    let bearer = "auth = { type = 'bearer', token = 'x' }";
+    let far = "url = 'http://id.example/v2'";
+    check_with(
+        &format!("{far}\n{bearer}"),
+        "would cross the network in clear",
+        "'http://id.example/v2'",
+    );
+    for well in [
+        format!("{far}\n{bearer}\ninsecure = true"),
+        format!("url = 'http://127.0.0.1:1/v2'\n{bearer}"),
+        far.to_owned(),
+    ] {
+        try_open(&well).unwrap();
+    }
+}
+
+#[test]
 fn the_identity_follows_the_resources_and_not_the_secrets() {
     let identity = |settings: &str| try_open(settings).unwrap().identity;
     let plain = identity("url = 'https://a/v2'");

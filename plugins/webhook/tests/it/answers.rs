@@ -144,6 +144,75 @@ async fn a_reason_quotes_the_answer_without_secrets() {
     assert!(reason.starts_with("127.0.0.1:"), "{reason}");
 }
 
+/// The reason of a target whose URL and header are secrets, or are not, when an answer quotes this.
+async fn quoted(body: &str, settings: impl Fn(&str) -> String) -> String {
+    let server = Server::start(answer("422 No", "", body)).await;
+    let outcome = deliver(&*open(&settings(&server.address.to_string()))).await;
+    let (_, quote) = outcome
+        .text()
+        .rsplit_once("422 Unprocessable Entity: ")
+        .unwrap();
+    quote.to_owned()
+}
+
+#[tokio::test]
+async fn the_parts_of_a_secret_url_are_hidden() {
+    let body =
+        "no hook c2VjcmV0 of T0; the key is a b/c, or a%20b%2Fc, not k; see /hooks/T0/c2VjcmV0";
+    for tail in ["", "&by={{ account }}"] {
+        let quote = quoted(body, |address| {
+            let url = format!("http://{address}/hooks/T0/c2VjcmV0?k=a%20b%2Fc{tail}");
+            format!("url = {{ command = ['printf', '%s', '{url}'] }}")
+        });
+        assert_eq!(
+            quote.await,
+            "no hook *** of T0; the key is ***, or ***, not k; see ***"
+        );
+    }
+    // Of a URL that is none, what is masked where it is shown.
+    let quote = quoted("the key is longer than hooks", |address| {
+        format!("url = 'http://{address}/hooks/notsecret?k=the+key&v=hooks'")
+    });
+    assert_eq!(quote.await, "the key is longer than hooks");
+    let quote = quoted("no such key: hunter2hunter3, by notsecret", |address| {
+        format!("url = 'http://{address}/hooks/notsecret?k=hunter2hunter3&by={{{{ account }}}}'")
+    });
+    assert_eq!(quote.await, "no such key: ***, by notsecret");
+}
+
+#[tokio::test]
+async fn the_parts_of_a_secret_header_are_hidden() {
+    for (header, body, shown) in [
+        (
+            "Bearer s3cret",
+            "token s3cret is no good",
+            "token *** is no good",
+        ),
+        ("{{ account }}/s3cret", "no s3cret", "no ***"),
+        // `user1:hunter2`
+        (
+            "Basic dXNlcjE6aHVudGVyMg==",
+            "user1 has not the password hunter2",
+            "*** has not the password ***",
+        ),
+        (
+            "id=1; session=0123456789",
+            "0123456789 expired",
+            "*** expired",
+        ),
+        (
+            "Bearer a\"b/c",
+            r#"{"error": "a\"b\/c"}"#,
+            r#"{"error": "***"}"#,
+        ),
+    ] {
+        let quote = quoted(body, |address| {
+            format!("url = 'http://{address}/'\nheaders = {{ authorization = '{header}' }}")
+        });
+        assert_eq!(quote.await, shown, "{header}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_without_end_does_not_hold_the_delivery() {
     let started = Instant::now();

@@ -208,6 +208,61 @@ fn wrong_ways_to_the_target_are_refused() {
 }
 
 #[test]
+fn credentials_do_not_cross_the_network_in_clear() {
+    let clear = "would cross the network in clear";
+    let bearer = "auth = { type = 'bearer', token = 'x' }";
+    let header = "headers = { x-api-key = 'x' }";
+    let kept = "headers = { x = { command = ['echo', 'x'] } }";
+    for credentials in [bearer, header, kept] {
+        let far = "'http://crm.example/{{ account }}'";
+        check(&format!("url = {far}\n{credentials}"), clear, far);
+        for key in ["on_not_found", "delete"] {
+            let settings = format!("{key} = {{ url = {far} }}\n{credentials}");
+            check_with(&settings, clear, far);
+        }
+        for well in [
+            "url = 'https://crm.example'",
+            "url = 'http://localhost:1/'",
+            "url = 'http://127.1.2.3/'",
+            "url = 'http://[::1]/'",
+            "url = 'http://crm.example'\ninsecure = true",
+        ] {
+            try_open(&format!("{well}\n{credentials}")).unwrap();
+        }
+    }
+    let issuer = |url: &str| {
+        format!(
+            "auth = {{ type = 'oauth2', token_url = '{url}', client_id = 'a', client_secret = 'b' }}"
+        )
+    };
+    check_with(
+        &issuer("http://id.example/"),
+        clear,
+        &issuer("http://id.example/")["auth = ".len()..],
+    );
+    try_open(&format!(
+        "url = 'https://a'\n{}",
+        issuer("http://127.0.0.1/")
+    ))
+    .unwrap();
+    let error = try_open(&format!("url = 'http://crm.example'\n{bearer}"))
+        .err()
+        .unwrap();
+    assert_eq!(
+        error.help.unwrap(),
+        "begin `url` with https://, or set `insecure = true` where nobody can listen"
+    );
+    // What is no secret may be sent to anyone, and a signature shows no key.
+    for harmless in [
+        "",
+        "signing_secret = 'x'",
+        "headers = { x-source = 'profilesync' }",
+    ] {
+        try_open(&format!("url = 'http://crm.example'\n{harmless}")).unwrap();
+    }
+}
+
+#[test]
 fn wrong_statuses_are_refused() {
     check_with("success = [99]", "\"500-599\"", "99");
     check_with("success = ['300-200']", "\"500-599\"", "'300-200'");
@@ -220,7 +275,7 @@ fn the_identity_follows_what_is_sent_and_not_the_secrets() {
     let identity = |settings: &str| try_open(settings).unwrap().identity;
     let plain = identity("url = 'http://a/'");
     for same in [
-        "url = 'http://a'\nauth = { type = 'bearer', token = 'x' }",
+        "url = 'http://a'\nauth = { type = 'bearer', token = 'x' }\ninsecure = true",
         "url = 'http://a/'\nsigning_secret = 'x'\nsuccess = [409]",
         "url = 'http://a/'\nproxy = 'http://b:1'\nredirects = 1",
     ] {
@@ -239,7 +294,7 @@ fn the_identity_follows_what_is_sent_and_not_the_secrets() {
     ] {
         assert_ne!(identity(other), plain);
     }
-    let secret = identity("url = 'http://a/'\nheaders = { x-token = 'hunter2' }");
+    let secret = identity("url = 'https://a/'\nheaders = { x-token = 'hunter2' }");
     assert!(!secret.to_string().contains("hunter2"));
 }
 
@@ -256,6 +311,7 @@ fn the_schema_names_every_key() {
         "deny_private",
         "format",
         "headers",
+        "insecure",
         "method",
         "on_not_found",
         "proxy",
