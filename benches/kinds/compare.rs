@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use profilesync_target::{Document, Status};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -129,6 +129,31 @@ fn document(number: u64) -> Document {
         event_time: 1_700_000_000_000 + number,
         extra: Map::<String, Value>::new(),
     }
+}
+
+/// What a target gets by default that sends more than the document.
+pub(crate) fn envelope(document: &Document) -> Vec<u8> {
+    let time = i64::try_from(document.event_time).unwrap();
+    let time = jiff::Timestamp::from_millisecond(time).unwrap();
+    let envelope = json!({
+        "type": "profile.updated",
+        "timestamp": format!("{time:.3}"),
+        "data": document,
+    });
+    serde_json::to_vec(&envelope).unwrap()
+}
+
+/// An account of [`document`], as kinds name it for whom case does not count.
+pub(crate) fn escaped(account: &str) -> String {
+    account.replace("@TOA#", "%40%54%4f%41%23")
+}
+
+/// A client as the kinds over HTTP make it.
+pub(crate) fn client() -> reqwest::Client {
+    // As the daemon does; an error says that there is a provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+    client.tcp_nodelay(true).build().unwrap()
 }
 
 /// The documents in batches, shared out to so many tasks.

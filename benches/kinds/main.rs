@@ -15,21 +15,27 @@
     reason = "a bench that cannot go on stops and says why"
 )]
 
+mod amqp;
 mod compare;
 #[path = "../bars/daemon.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod daemon;
+mod exec;
 mod kafka;
+mod ldap;
 #[path = "../bars/load.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod load;
+mod mqtt;
 mod nats;
 mod object_store;
 mod redis;
 #[path = "../bars/report.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod report;
+mod scim;
 mod sql;
+mod webhook;
 
 use report::Report;
 
@@ -37,11 +43,17 @@ use report::Report;
 type Bench = (&'static str, fn(&Settings, &mut Report));
 
 const BENCHES: &[Bench] = &[
+    ("amqp", amqp::run),
+    ("exec", exec::run),
     ("kafka", kafka::run),
+    ("ldap", ldap::run),
+    ("mqtt", mqtt::run),
     ("nats", nats::run),
     ("object-store", object_store::run),
     ("redis", redis::run),
+    ("scim", scim::run),
     ("sql", sql::run),
+    ("webhook", webhook::run),
 ];
 
 /// How much is measured.

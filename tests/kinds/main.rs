@@ -1,5 +1,5 @@
-//! Every kind in the whole daemon: 10,000 accounts are backfilled by the real binary, the server is restarted in the
-//! middle, and in the end holds what the store holds.
+//! Every kind in the whole daemon: 10,000 accounts (`scim` 4,000) are backfilled by the real binary, the server is
+//! restarted in the middle, and in the end holds what the store holds.
 //!
 //! `cargo test --features full --test kinds` runs all kinds, `cargo test --features sql --test kinds sql` one. A
 //! server that is not on the machine is said as `skipped: …`.
@@ -35,13 +35,16 @@
 //! }
 //! ```
 //!
-//! `outside` runs the scenario and compares; `daemon` and `sender` are those of `tests/it`.
+//! `outside` runs the scenario and compares; `daemon` and `sender` are those of `tests/it`; `door` stands before what is
+//! not to be ended itself.
 
 #![cfg(test)]
 
 #[path = "../it/daemon.rs"]
 #[expect(dead_code, reason = "tests/it uses the rest")]
 mod daemon;
+#[cfg(any(feature = "scim", feature = "webhook"))]
+mod door;
 mod outside;
 #[path = "../it/sender.rs"]
 #[expect(dead_code, reason = "tests/it uses the rest")]
@@ -56,11 +59,17 @@ mod file;
 mod kafka;
 #[cfg(feature = "ldap")]
 mod ldap;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "object-store")]
 mod object_store;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "scim")]
+mod scim;
 #[cfg(feature = "sql")]
 mod sql;
+#[cfg(feature = "webhook")]
+mod webhook;

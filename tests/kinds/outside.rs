@@ -1,6 +1,6 @@
 //! The scenario every kind goes through: a backfill, a restart of the server in the middle, changes while it is down.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use profilesync::clock;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::{
     sender::{CHANGED, CREATED, DESTROYED, event},
 };
 
-/// Accounts that are fed.
+/// Accounts that are fed, unless a server is too slow.
 const ACCOUNTS: usize = 10_000;
 /// Connections they come over.
 const CONNECTIONS: usize = 32;
@@ -30,6 +30,11 @@ pub(crate) trait Outside {
     /// The lines of `[targets.out]` that are the kind's own, the type included.
     fn target(&self) -> String;
 
+    /// Accounts that are fed: as many as it takes within a minute.
+    fn accounts(&self) -> usize {
+        ACCOUNTS
+    }
+
     /// Stops it the hard way; what it has acknowledged it must still hold when it is back.
     async fn stop(&mut self);
 
@@ -42,14 +47,17 @@ pub(crate) trait Outside {
 
 /// Runs the scenario.
 pub(crate) async fn survives_a_restart(mut outside: impl Outside) {
+    let accounts = outside.accounts();
     let mut daemon = Daemon::start("").await;
-    feed(&daemon, events(ACCOUNTS)).await;
+    feed(&daemon, events(accounts)).await;
     daemon.settled(&[]).await;
     daemon.reconfigure(&format!("[targets.out]\n{}{PACE}", outside.target()));
+    let start = Instant::now();
     let (code, _, errors) = daemon.command(&["reload"]).await;
     assert_eq!(code, Some(0), "the target is not taken: {errors}");
 
-    let delivered = middle(&daemon).await;
+    let delivered = middle(&daemon, accounts as u64).await;
+    let rate = delivered as f64 / start.elapsed().as_secs_f64();
     outside.stop().await;
     until("the target notices that its server is gone", async || {
         daemon.target("out").await["last_error"]
@@ -57,11 +65,13 @@ pub(crate) async fn survives_a_restart(mut outside: impl Outside) {
             .map(|_| ())
     })
     .await;
-    feed(&daemon, changes(CHANGED_MEANWHILE)).await;
+    feed(&daemon, changes(accounts, CHANGED_MEANWHILE)).await;
     outside.start().await;
     drained(&daemon).await;
     let status = daemon.target("out").await;
-    eprintln!("stopped when {delivered} were delivered; in the end: {status}");
+    eprintln!(
+        "{accounts} accounts, about {rate:.0}/s; stopped when {delivered} were delivered; in the end: {status}"
+    );
     assert_eq!(status["parked"], 0, "accounts were given up on: {status}");
     assert!(
         status["backfill"].is_null(),
@@ -70,12 +80,14 @@ pub(crate) async fn survives_a_restart(mut outside: impl Outside) {
 
     let ended = daemon.stop().await;
     assert!(ended.success(), "the daemon ends with {ended}");
-    same(&stored(&daemon).await, &outside.held().await);
+    let stored = stored(&daemon).await;
+    assert!(stored.len() > accounts / 2, "{} are stored", stored.len());
+    same(&stored, &outside.held().await);
 }
 
 /// Waits until a part of the backfill, and not all of it, is delivered.
-async fn middle(daemon: &Daemon) -> u64 {
-    let range = ACCOUNTS as u64 / 10..ACCOUNTS as u64 * 9 / 10;
+async fn middle(daemon: &Daemon, accounts: u64) -> u64 {
+    let range = accounts / 10..accounts * 9 / 10;
     let delivered = until("a tenth is delivered", async || {
         let delivered = daemon.target("out").await["delivered"].as_u64()?;
         (delivered >= range.start).then_some(delivered)
@@ -157,10 +169,10 @@ fn events(accounts: usize) -> Vec<Value> {
 }
 
 /// What happens to some of all accounts later.
-fn changes(count: usize) -> Vec<Value> {
-    let now = clock::now() + ACCOUNTS as u64 * 10;
+fn changes(accounts: usize, count: usize) -> Vec<Value> {
+    let now = clock::now() + accounts as u64 * 10;
     let change = |number: usize| {
-        let id = account(number * (ACCOUNTS / count));
+        let id = account(number * (accounts / count));
         let (command, members) = match number % 3 {
             0 => (DESTROYED, json!({})),
             _ => (
@@ -209,7 +221,6 @@ async fn stored(daemon: &Daemon) -> Held {
             stored.insert((APP, id), (document["revision"].as_u64().unwrap(), name));
         }
     }
-    assert!(stored.len() > ACCOUNTS / 2, "{} are stored", stored.len());
     stored
 }
 

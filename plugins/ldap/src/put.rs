@@ -1,7 +1,7 @@
 //! Bringing one entry to what is wanted: read, compare, change only what differs.
 
 use ldap3::{
-    Ldap, LdapError, LdapResult, Scope, SearchEntry,
+    Ldap, LdapError, LdapResult, Scope, SearchEntry, SearchOptions,
     controls::{Assertion, MakeCritical as _},
     ldap_escape,
 };
@@ -118,21 +118,31 @@ fn delivered(answer: &str) -> Outcome {
     }
 }
 
-/// Reads one entry.
+/// Reads one entry: this one alone, and the attributes that are asked for.
 pub(crate) async fn read(
     ldap: &mut Ldap,
     dn: &str,
     attributes: Vec<String>,
 ) -> Result<Found, LdapError> {
-    let answer = ldap
-        .search(dn, Scope::Base, "(objectClass=*)", attributes)
+    let one = SearchOptions::new().sizelimit(1);
+    let mut answer = ldap
+        .with_search_options(one)
+        .streaming_search(dn, Scope::Base, "(objectClass=*)", attributes)
         .await?;
-    match answer.1.rc {
+    let mut first = None;
+    // There is one at most; what else a server may send is let go as it comes.
+    while let Some(item) = answer.next().await? {
+        if !item.is_ref() && !item.is_intermediate() {
+            first.get_or_insert(item);
+        }
+    }
+    let result = answer.finish().await;
+    match result.rc {
         0 => (),
         NO_SUCH_OBJECT => return Ok(Found::Nothing),
-        _ => return Ok(Found::Failed(answer.1)),
+        _ => return Ok(Found::Failed(result)),
     }
-    let Some(entry) = answer.0.into_iter().next() else {
+    let Some(entry) = first else {
         return Ok(Found::Nothing);
     };
     let SearchEntry {

@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 
 use crate::columns::{Column, Member, without_nul};
 
+/// Longest text that is read of a column. A document comes from a request of at most 16 MiB.
+const MAX_TEXT: usize = 32 << 20;
+
 /// Whose SQL is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -58,12 +61,15 @@ impl Dialect {
         }
     }
 
-    /// A column's expression as text.
+    /// A column's expression as text, cut where it is longer than any that is written. (SQLite takes a text to end at
+    /// NUL, but not bytes.)
     fn text(self, column: &str) -> String {
         match self {
-            Self::Postgres => format!("t.{column}::text"),
-            Self::Mysql => format!("CAST(t.{column} AS CHAR)"),
-            Self::Sqlite => format!("CAST(t.{column} AS TEXT)"),
+            Self::Postgres => format!("left(t.{column}::text, {MAX_TEXT})"),
+            Self::Mysql => format!("LEFT(CAST(t.{column} AS CHAR), {MAX_TEXT})"),
+            Self::Sqlite => {
+                format!("CAST(substr(CAST(t.{column} AS BLOB), 1, {MAX_TEXT}) AS TEXT)")
+            }
         }
     }
 }
@@ -84,8 +90,13 @@ impl Table {
         &column.expect("checked to be among the columns").name
     }
 
+    /// The names of the columns of app and account.
+    pub(crate) fn key_names(&self) -> [&str; 2] {
+        [Member::SdkAppId, Member::Account].map(|member| self.column(&member))
+    }
+
     fn key(&self) -> [String; 2] {
-        [Member::SdkAppId, Member::Account].map(|member| self.dialect.quote(self.column(&member)))
+        self.key_names().map(|name| self.dialect.quote(name))
     }
 
     fn revision(&self) -> String {
@@ -195,7 +206,8 @@ impl Table {
         }
     }
 
-    /// Reads rows: every column as text, in their order.
+    /// Reads rows: every column as text, in their order. One more than was asked for is enough to see that an account has
+    /// several, as it can without a key.
     pub(crate) fn select(&self, documents: &[&Document]) -> Statement {
         let columns: Vec<_> = self
             .columns
@@ -203,7 +215,7 @@ impl Table {
             .filter(|column| matches!(column.member, Member::SdkAppId | Member::Account))
             .cloned()
             .collect();
-        let table = self.quoted();
+        let (table, limit) = (self.quoted(), documents.len().next_power_of_two() + 1);
         let quoted = self
             .columns
             .iter()
@@ -216,7 +228,8 @@ impl Table {
             let (from, [app, account]) = (self.record(), self.key());
             return Statement {
                 sql: format!(
-                    "SELECT {list} FROM {table} AS t JOIN {from} ON t.{app} = r.{app} AND t.{account} = r.{account}"
+                    "SELECT {list} FROM {table} AS t JOIN {from} ON t.{app} = r.{app} AND t.{account} = r.{account} \
+                     LIMIT {limit}"
                 ),
                 values: self.objects(&columns, documents),
             };
@@ -227,7 +240,7 @@ impl Table {
         let one = format!("({})", conditions.collect::<Vec<_>>().join(" AND "));
         Statement {
             sql: format!(
-                "SELECT {list} FROM {table} AS t WHERE {}",
+                "SELECT {list} FROM {table} AS t WHERE {} LIMIT {limit}",
                 repeated(&one, " OR ", documents.len())
             ),
             values: self.rows(&columns, documents),

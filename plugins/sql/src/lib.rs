@@ -129,6 +129,14 @@ impl ReadBack for Sql {
         for chunk in documents.chunks(BATCH) {
             let statement = self.table.select(&chunk.iter().collect::<Vec<_>>());
             let rows = self.server.fetch(&statement).await?;
+            if rows.len() > chunk.len() {
+                let [app, account] = self.table.key_names();
+                return Err(format!(
+                    "{} has several rows of one account: it needs a primary key or unique index over `{app}` and \
+                     `{account}`",
+                    self.table.quoted()
+                ));
+            }
             held.extend(
                 chunk
                     .iter()

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::TryStreamExt as _;
 use serde_json::Value;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, ConnectOptions as _, Connection as _, Database, Decode, Encode,
@@ -54,6 +55,9 @@ enum Connection {
 
 /// Device and inode of a file.
 type FileId = (u64, u64);
+
+/// Bytes of an answer's texts that are taken in at most.
+const MAX_ANSWER: usize = 64 << 20;
 
 /// Rows of texts.
 type Rows = Vec<Vec<Option<String>>>;
@@ -279,8 +283,7 @@ impl Server {
         .into())
     }
 
-    /// MySQL takes any unique index for the key: without one rows would be doubled, and with another one the rows of
-    /// different accounts would be taken for the same.
+    /// A key that is missing, or that mixes accounts up, would double rows, or let one account's replace another's.
     async fn check_key(&self, table: &Table) -> Result<(), Failure> {
         for (sql, values, check) in table.key_checks() {
             let rows = self.rows(&sql, values).await?;
@@ -388,13 +391,19 @@ where
     match want {
         Want::Nothing => query.execute(connection).await.map(|_| Vec::new()),
         Want::Rows => {
-            let rows = query.fetch_all(connection).await?;
-            let texts = |row: &DB::Row| {
-                (0..row.len())
-                    .map(|index| row.try_get_unchecked(index))
-                    .collect()
-            };
-            rows.iter().map(texts).collect()
+            let (mut texts, mut size) = (Rows::new(), 0);
+            let mut rows = query.fetch(connection);
+            while let Some(row) = rows.try_next().await? {
+                let row = (0..row.len()).map(|index| row.try_get_unchecked(index));
+                let row = row.collect::<sqlx::Result<Vec<Option<String>>>>()?;
+                size += row.iter().flatten().map(String::len).sum::<usize>();
+                if size > MAX_ANSWER {
+                    let reason = format!("it is larger than {} MiB", MAX_ANSWER >> 20);
+                    return Err(sqlx::Error::Decode(reason.into()));
+                }
+                texts.push(row);
+            }
+            Ok(texts)
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What only MySQL must be asked: whether its table tells accounts apart.
+//! Whether the table tells accounts apart. That there is a key at all PostgreSQL and SQLite say when the statement that
+//! writes is explained; MySQL must be asked.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +18,39 @@ type Check = (
 impl Table {
     /// What must hold of the key beyond what the statements themselves need.
     pub(crate) fn key_checks(&self) -> Vec<Check> {
-        if self.dialect != Dialect::Mysql {
-            return Vec::new();
+        match self.dialect {
+            Dialect::Postgres => self.postgres_checks(),
+            Dialect::Mysql => self.mysql_checks(),
+            Dialect::Sqlite => self.sqlite_checks(),
         }
+    }
+
+    fn postgres_checks(&self) -> Vec<Check> {
+        // A domain is as good as the type it is made of. The modifier of VARCHAR(n) is n + 4.
+        let kind = "WITH RECURSIVE made(kind, modifier) AS ( \
+                    SELECT a.atttypid, a.atttypmod FROM pg_attribute AS a \
+                    WHERE a.attrelid = to_regclass($1) AND a.attname = $2 \
+                    UNION ALL SELECT t.typbasetype, t.typtypmod FROM made AS m \
+                    JOIN pg_type AS t ON t.oid = m.kind WHERE t.typtype = 'd') \
+                    SELECT format_type(m.kind, m.modifier) FROM made AS m JOIN pg_type AS t ON t.oid = m.kind \
+                    WHERE t.typname IN ('citext', 'bpchar', 'name', 'char') \
+                    OR t.typname = 'varchar' AND m.modifier BETWEEN 4 AND 255 + 3";
+        // Of the column and of its unique indexes. Before version 12 there are no such collations, nor the member.
+        let collation = "SELECT c.collname::text FROM pg_collation AS c, pg_attribute AS a \
+                         WHERE to_jsonb(c) ->> 'collisdeterministic' = 'false' \
+                         AND a.attrelid = to_regclass($1) AND a.attname = $2 AND (a.attcollation = c.oid \
+                         OR EXISTS (SELECT FROM pg_index AS i, \
+                         unnest(i.indkey::int2[], i.indcollation::oid[]) AS k(attnum, coll) \
+                         WHERE i.indrelid = a.attrelid AND i.indisunique AND k.attnum = a.attnum AND k.coll = c.oid))";
+        let values = [self.quoted(), self.column(&Member::Account).to_owned()];
+        let values = values.map(Value::from).to_vec();
+        vec![
+            (kind.into(), values.clone(), apart),
+            (collation.into(), values, deterministic),
+        ]
+    }
+
+    fn mysql_checks(&self) -> Vec<Check> {
         let schema = self.schema.clone().map_or(Value::Null, Value::from);
         let table = Value::from(self.name.as_str());
         let indexes = "SELECT CAST(INDEX_NAME AS CHAR), CAST(COLUMN_NAME AS CHAR), CAST(SUB_PART AS CHAR) \
@@ -31,6 +62,39 @@ impl Table {
         vec![
             (indexes.into(), vec![schema.clone(), table.clone()], unique),
             (collation.into(), vec![schema, table, account], exact),
+        ]
+    }
+
+    fn sqlite_checks(&self) -> Vec<Check> {
+        let schema = self.schema.clone().map_or(Value::Null, Value::from);
+        let table = Value::from(self.name.as_str());
+        let name = self.column(&Member::Account);
+        let (account, quoted) = (self.dialect.quote(name), self.quoted());
+        let kind = "SELECT c.type FROM pragma_table_info(?, ?) AS c WHERE c.name = ? COLLATE NOCASE \
+                    AND NOT (upper(c.type) = 'ANY' AND EXISTS \
+                    (SELECT 1 FROM pragma_table_list(?) AS t WHERE t.strict))";
+        // SQLite tells no column's collation; but a union goes by that of its first column.
+        let collation = format!(
+            "SELECT 'it has' FROM (SELECT count(*) AS kept FROM (SELECT t.{account} FROM {quoted} AS t WHERE 0 \
+             UNION SELECT 'a' UNION SELECT 'A' UNION SELECT 'a ')) WHERE kept < 3"
+        );
+        // ON CONFLICT takes an index of any collation.
+        let indexes = "SELECT '`' || i.name || '` has the collation ' || c.coll \
+                       FROM pragma_index_list(?, ?) AS i, pragma_index_xinfo(i.name, ?) AS c \
+                       WHERE i.\"unique\" AND c.key AND c.name = ? COLLATE NOCASE AND c.coll <> 'BINARY' COLLATE NOCASE";
+        let column = Value::from(name);
+        vec![
+            (
+                kind.into(),
+                vec![table.clone(), schema.clone(), column.clone(), table.clone()],
+                text,
+            ),
+            (collation, Vec::new(), binary),
+            (
+                indexes.into(),
+                vec![table, schema.clone(), schema, column],
+                binary_index,
+            ),
         ]
     }
 }
@@ -59,7 +123,7 @@ fn unique(table: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
             *whole &= prefix.is_none();
         }
     }
-    let key = [Member::SdkAppId, Member::Account].map(|member| table.column(&member));
+    let key = table.key_names();
     let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
     let is_key = |columns: &[&str]| {
         columns.len() == key.len()
@@ -98,11 +162,81 @@ fn is_exact(collation: &str) -> bool {
 /// The collation of the account's column; none when it holds bytes. `utf8mb4_bin` is not exact: it pads with spaces, so
 /// that `a` and `a ` are the same (MariaDB Knowledge Base, "NO PAD collations"; MySQL manual 10.10.1).
 fn exact(_: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
-    match rows.first().and_then(|row| row.first()) {
-        Some(Some(collation)) if !is_exact(collation) => Err(format!(
+    match first(rows) {
+        Some(collation) if !is_exact(collation) => Err(format!(
             "the account's column has the collation {collation}, which takes different accounts for the same; \
              give it utf8mb4_nopad_bin (MariaDB) or utf8mb4_0900_bin (MySQL)"
         )),
         _ => Ok(()),
     }
+}
+
+/// The type of the account's column in PostgreSQL, if it does not regard case or spaces at the end, or cuts the
+/// latter as a short VARCHAR does.
+fn apart(table: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
+    match first(rows) {
+        Some(kind) => Err(format!(
+            "the account's column `{}` is of the type {kind}, which takes different accounts for the same; make it \
+             TEXT, or VARCHAR(255)",
+            table.column(&Member::Account)
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A collation of the account's column, or of a unique index over it, that PostgreSQL does not compare bytes by.
+fn deterministic(table: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
+    match first(rows) {
+        Some(collation) => Err(format!(
+            "the account's column `{}`, or a unique index over it, has the collation {collation}, which is not \
+             deterministic and takes different accounts for the same; give it the collation \"C\"",
+            table.column(&Member::Account)
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The declared type of the account's column in SQLite. Numeric ones turn `007` into 7 (sqlite.org/datatype3.html, 3.1).
+fn text(table: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
+    let Some(kind) = first(rows) else {
+        return Ok(());
+    };
+    let upper = kind.to_ascii_uppercase();
+    let is_text = ["CHAR", "CLOB", "TEXT", "BLOB"]
+        .iter()
+        .any(|part| upper.contains(part));
+    if upper.is_empty() || is_text && !upper.contains("INT") {
+        return Ok(());
+    }
+    Err(format!(
+        "the account's column `{}` is of the type {kind}, which turns accounts of digits into numbers; make it TEXT",
+        table.column(&Member::Account)
+    ))
+}
+
+/// Whether the account's column in SQLite has another collation than its own.
+fn binary(table: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
+    match first(rows) {
+        Some(_) => Err(format!(
+            "the account's column `{}` has a collation that takes different accounts for the same; make it TEXT \
+             without COLLATE",
+            table.column(&Member::Account)
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A unique index of SQLite that has the account in another collation.
+fn binary_index(table: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
+    match first(rows) {
+        Some(index) => Err(format!(
+            "the unique index {index} for `{}`, which takes different accounts for the same; create it without COLLATE",
+            table.column(&Member::Account)
+        )),
+        None => Ok(()),
+    }
+}
+
+fn first(rows: &[Vec<Option<String>>]) -> Option<&str> {
+    rows.first()?.first()?.as_deref()
 }

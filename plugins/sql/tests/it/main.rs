@@ -4,7 +4,7 @@
 //! - `world`: the conformance suite
 //! - `outside`: a client of the tests, and what it reads
 //! - `faults`: what errors of the real databases mean
-//! - `tables`: tables of other shapes and names, and keys that mix accounts up
+//! - `tables`: tables of other shapes and names, keys that mix accounts up, and what is read back at most
 //! - `settings`: settings that are refused
 //! - `tls`: certificates
 

@@ -1,4 +1,4 @@
-//! Tables of other shapes and names, and keys that do not tell accounts apart.
+//! Tables of other shapes and names, keys that do not tell accounts apart, and what is read back at most.
 
 use profilesync_target::{Outcome, Status};
 use serde_json::json;
@@ -97,55 +97,242 @@ async fn rows_without_a_revision_are_taken_over() {
     }
 }
 
+/// Makes tables with these columns of the account, and whatever follows the columns; each must be refused in these words.
+async fn refused(outside: &Outside, tables: &[(&str, &str, &str)]) {
+    let target = async || crate::open(&format!("{}{NARROW}", outside.settings().await));
+    for (account, keys, text) in tables {
+        outside.run(&table(account, keys)).await;
+        let outcome = deliver(&*target().await, profile("a", 1)).await;
+        assert!(
+            matches!(outcome, Outcome::Fault { .. }),
+            "{account}, {keys}: {outcome:?}"
+        );
+        assert!(outcome.text().contains(text), "{account}: {outcome:?}");
+        let probed = target().await.probe().await.unwrap_err();
+        assert!(probed.contains(text), "{account}: {probed}");
+        outside.run("DROP TABLE p").await;
+    }
+}
+
+/// Makes such tables; each must be taken, and tell hostile accounts apart.
+async fn taken(outside: &Outside, tables: &[(&str, &str)]) {
+    for (account, keys) in tables {
+        outside.run(&table(account, keys)).await;
+        let target = crate::open(&format!("{}{NARROW}", outside.settings().await));
+        target.probe().await.unwrap();
+        let documents = ["007", "7", "a", "A", "a ", &"a".repeat(255)].map(|id| profile(id, 1));
+        for document in &documents {
+            let outcome = deliver(&*target, document.clone()).await;
+            assert!(
+                matches!(outcome, Outcome::Delivered { .. }),
+                "{account}: {outcome:?}"
+            );
+        }
+        let back = target.read_back().unwrap();
+        let wanted = documents.each_ref().map(|document| back.wanted(document));
+        assert_eq!(back.held(&documents).await.unwrap(), wanted, "{account}");
+        outside.run("DROP TABLE p").await;
+    }
+}
+
+const NARROW: &str = "table = 'p'\ncolumns = { sdk_app_id = 'sdk_app_id', account = 'account', \
+                      revision = 'revision', name = 'name' }";
+
+fn table(account: &str, keys: &str) -> String {
+    format!(
+        "CREATE TABLE p (sdk_app_id BIGINT, account {account}, revision BIGINT, name VARCHAR(999){keys}"
+    )
+}
+
+const KEY: &str = ", PRIMARY KEY (sdk_app_id, account))";
+
 #[tokio::test]
 async fn mysql_keys_that_mix_accounts_up_are_refused() {
     let Some(outside) = Outside::server(Kind::MariaDb) else {
         return;
     };
-    let settings = outside.settings().await;
-    let columns = "columns = { sdk_app_id = 'sdk_app_id', account = 'account', revision = 'revision', name = 'name' }";
-    let target = || crate::open(&format!("{settings}table = 'p'\n{columns}"));
-    for (account, keys, text) in [
-        (
-            "VARCHAR(255) COLLATE utf8mb4_general_ci",
-            "PRIMARY KEY (sdk_app_id, account)",
-            "collation utf8mb4_general_ci",
-        ),
-        (
-            "VARBINARY(255)",
-            "PRIMARY KEY (sdk_app_id, account), UNIQUE one_name (name)",
-            "unique index `one_name`",
-        ),
-        (
-            "VARBINARY(255)",
-            "UNIQUE part (sdk_app_id, account(10))",
-            "unique index `part`",
-        ),
-        (
-            "VARBINARY(255)",
-            "INDEX (sdk_app_id, account)",
-            "primary key or unique index over",
-        ),
-    ] {
-        let sql = format!(
-            "CREATE TABLE p (sdk_app_id BIGINT, account {account}, revision BIGINT, name VARCHAR(99), {keys})"
-        );
-        outside.run(&sql).await;
-        let outcome = deliver(&*target(), profile("a", 1)).await;
-        assert!(matches!(outcome, Outcome::Fault { .. }), "{outcome:?}");
-        assert!(outcome.text().contains(text), "{outcome:?}");
-        assert!(target().probe().await.unwrap_err().contains(text));
-        outside.run("DROP TABLE p").await;
-    }
+    let bytes = "VARBINARY(255)";
+    refused(
+        &outside,
+        &[
+            (
+                "VARCHAR(255) COLLATE utf8mb4_general_ci",
+                KEY,
+                "collation utf8mb4_general_ci",
+            ),
+            (
+                bytes,
+                ", PRIMARY KEY (sdk_app_id, account), UNIQUE one_name (name(99)))",
+                "unique index `one_name`",
+            ),
+            (
+                bytes,
+                ", UNIQUE part (sdk_app_id, account(10)))",
+                "unique index `part`",
+            ),
+            (
+                bytes,
+                ", INDEX (sdk_app_id, account))",
+                "primary key or unique index over",
+            ),
+        ],
+    )
+    .await;
     // A number of the table's own is in nobody's way.
+    let number = ", id BIGINT AUTO_INCREMENT PRIMARY KEY, UNIQUE (account, sdk_app_id))";
+    taken(&outside, &[(bytes, number)]).await;
+}
+
+#[tokio::test]
+async fn postgres_keys_that_mix_accounts_up_are_refused() {
+    let Some(outside) = Outside::server(Kind::Postgres) else {
+        return;
+    };
     outside
         .run(
-            "CREATE TABLE p (id BIGINT AUTO_INCREMENT PRIMARY KEY, sdk_app_id BIGINT, account VARBINARY(255), \
-             revision BIGINT, name VARCHAR(99), UNIQUE (account, sdk_app_id))",
+            "CREATE EXTENSION citext; CREATE DOMAIN handle AS citext; \
+             CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
         )
         .await;
-    let outcome = deliver(&*target(), profile("a", 1)).await;
-    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    let index = "); CREATE UNIQUE INDEX i ON p (sdk_app_id, account COLLATE nocase)";
+    refused(
+        &outside,
+        &[
+            ("CITEXT", KEY, "`account` is of the type citext"),
+            ("handle", KEY, "`account` is of the type citext"),
+            ("CHAR(255)", KEY, "`account` is of the type character(255)"),
+            ("VARCHAR(254)", KEY, "the type character varying(254)"),
+            ("VARCHAR(9)", KEY, "make it TEXT, or VARCHAR(255)"),
+            ("NAME", KEY, "`account` is of the type name"),
+            (
+                "TEXT COLLATE nocase",
+                KEY,
+                "`account`, or a unique index over it, has the collation nocase",
+            ),
+            ("TEXT", index, "give it the collation \"C\""),
+            (
+                "TEXT",
+                "); CREATE INDEX ON p (sdk_app_id, account)",
+                "need a primary key or unique index over both",
+            ),
+            (
+                "TEXT",
+                ", UNIQUE (sdk_app_id, account, revision))",
+                "need a primary key or unique index over both",
+            ),
+        ],
+    )
+    .await;
+    // Beside the account an index may compare as it likes.
+    let other =
+        ", UNIQUE (account, sdk_app_id)); CREATE UNIQUE INDEX ON p (name COLLATE nocase, account)";
+    taken(
+        &outside,
+        &[
+            ("TEXT", KEY),
+            ("TEXT COLLATE \"C\"", other),
+            ("VARCHAR(255)", KEY),
+            ("VARCHAR", KEY),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn sqlite_keys_that_mix_accounts_up_are_refused() {
+    let outside = Outside::file();
+    let index = "); CREATE UNIQUE INDEX i ON p (sdk_app_id, account COLLATE NOCASE)";
+    refused(
+        &outside,
+        &[
+            (
+                "TEXT COLLATE NOCASE",
+                KEY,
+                "`account` has a collation that takes different",
+            ),
+            ("TEXT COLLATE RTRIM", KEY, "make it TEXT without COLLATE"),
+            (
+                "TEXT",
+                index,
+                "unique index `i` has the collation NOCASE for `account`",
+            ),
+            ("INTEGER", KEY, "`account` is of the type INTEGER"),
+            ("NUMERIC", KEY, "`account` is of the type NUMERIC"),
+            ("STRING", KEY, "make it TEXT"),
+            (
+                "TEXT",
+                "); CREATE INDEX i ON p (sdk_app_id, account)",
+                "need a primary key or unique index over both",
+            ),
+            (
+                "TEXT",
+                ", UNIQUE (sdk_app_id, account, revision))",
+                "need a primary key or unique index over both",
+            ),
+        ],
+    )
+    .await;
+    let loose = "); CREATE UNIQUE INDEX i ON p (account, sdk_app_id)";
+    taken(
+        &outside,
+        &[
+            ("TEXT", KEY),
+            ("varchar(9)", loose),
+            ("BLOB", KEY),
+            ("", KEY),
+        ],
+    )
+    .await;
+    let strict = "CREATE TABLE p (sdk_app_id ANY, account ANY, revision INT, name TEXT, \
+                  PRIMARY KEY (sdk_app_id, account)) STRICT, WITHOUT ROWID";
+    outside.run(strict).await;
+    let target = crate::open(&format!("{}{NARROW}", outside.settings().await));
+    target.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_read_back_is_bounded() {
+    for outside in Outside::all() {
+        let (series, long) = match outside.kind() {
+            Some(Kind::Postgres) => ("generate_series(1, 3)", "repeat('x', 41943040)"),
+            Some(Kind::MariaDb) => ("seq_1_to_3", ""),
+            None => ("json_each('[1, 2, 3]')", "printf('%.*c', 41943040, 'x')"),
+        };
+        let account = match outside.kind() {
+            Some(Kind::MariaDb) => "VARBINARY(255)",
+            _ => "TEXT",
+        };
+        outside
+            .run(&format!(
+                "CREATE TABLE p (sdk_app_id BIGINT, account {account}, revision BIGINT, name TEXT); \
+                 INSERT INTO p SELECT 1, 'many', 1, NULL FROM {series}"
+            ))
+            .await;
+        let target = crate::open(&format!("{}{NARROW}", outside.settings().await));
+        let back = target.read_back().unwrap();
+        let held = async |ids: &[&str]| {
+            let documents: Vec<_> = ids.iter().map(|id| profile(id, 1)).collect();
+            back.held(&documents).await
+        };
+        let error = held(&["many"]).await.unwrap_err();
+        assert!(error.contains("several rows of one account"), "{error}");
+
+        if outside.kind() == Some(Kind::MariaDb) {
+            // It sends no more than `max_allowed_packet` in one answer.
+            continue;
+        }
+        for id in ["a", "b", "c"] {
+            outside
+                .run(&format!("INSERT INTO p VALUES (1, '{id}', 1, {long})"))
+                .await;
+        }
+        let name = held(&["a"]).await.unwrap()[0].as_ref().unwrap()["name"].clone();
+        assert_eq!(name.as_str().unwrap().len(), 32 << 20);
+        let error = held(&["a", "b", "c"]).await.unwrap_err();
+        assert!(error.contains("larger than 64 MiB"), "{error}");
+        // The connection that was left in the middle is not used again.
+        assert_eq!(held(&["d"]).await.unwrap(), [None]);
+    }
 }
 
 #[test]
