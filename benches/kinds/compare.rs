@@ -90,7 +90,8 @@ fn filled(daemon: &Daemon, accounts: u64) -> f64 {
     };
     let before = delivered().expect("it answers");
     let pause = Duration::from_millis(2);
-    daemon.post("/v1/targets/out/backfill");
+    let answer = daemon.ask("POST", "/v1/targets/out/backfill");
+    assert!(matches!(answer, Some((200, _))), "{answer:?}");
     // It decides first what is to be delivered; that is not the output's time.
     let (first, start) = until(pause, || {
         let now = delivered()?;
