@@ -4,7 +4,11 @@
 //! was not written is delivered again. It waits for whatever comes first of a change, a result, a finished
 //! write, a command and the next time at which something is due; it never polls.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use profilesync_target::Delivery;
@@ -157,9 +161,10 @@ impl Loop {
                 End::Lost
             }
         };
-        // The next loop must not call for an account while a call of this one is under way.
-        self.calls.clear();
-        end
+        // The next loop must not call for an account while a call of this one is under way. Dropping one is an output's
+        // code, too.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.calls.clear()));
+        if ended.is_ok() { end } else { End::Lost }
     }
 
     async fn serve(
@@ -189,18 +194,20 @@ impl Loop {
                 () = stop.cancelled(), if !stopping => {}
                 // Early: what is known of one index must not be written to the next.
                 Ok(()) = phase.changed() => return Err(StoreError("it was closed".into())),
-                Some((call, fate)) = self.calls.next() => {
-                    self.finish(call, fate);
-                    while let Some(Some((call, fate))) = self.calls.next().now_or_never() {
-                        self.finish(call, fate);
-                    }
-                }
                 written = self.books.written() => match written {
                     Some(written) => self.written(written),
                     None => return Err(StoreError("a write was lost".into())),
                 },
                 Some((action, reply)) = commands.recv() => self.act(action, reply)?,
                 Ok(()) = changed.changed() => self.work.live.wake(),
+                // Behind the others: calls that end at once would leave them no turn.
+                Some((call, fate)) = self.calls.next() => {
+                    self.finish(call, fate);
+                    while let Some(Some((call, fate))) = self.calls.next().now_or_never() {
+                        self.finish(call, fate);
+                    }
+                    tokio::task::consume_budget().await;
+                }
                 () = sleep_until(wake) => {}
             }
         }

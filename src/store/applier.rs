@@ -6,16 +6,12 @@
 
 use std::{
     num::NonZeroU32,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
-};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -40,7 +36,7 @@ use crate::{
 
 /// Records of one batch at most. The further behind, the larger: an account that changed often meanwhile is then
 /// written once.
-const RECORDS: usize = 8192;
+const RECORDS: usize = 2048;
 /// Dispatchers' requests of one batch.
 const REQUESTS: usize = 1024;
 /// Nothing is applied while the file system has less than this left: sled does not survive a full disk. It is less
@@ -50,10 +46,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How much the thread stands back for those that answer and deliver, once it has caught up with the journal: what is
 /// late then costs nobody an OK, and the lag is bounded. A step of `nice(1)`.
 const NICENESS: i32 = 10;
-/// Records waiting that are a burst: while it lasts, answers go before everything.
-const BURST: u64 = 512;
-/// How long at most. What comes faster for longer is no burst, and targets wait for it.
-const BURST_TIME: Duration = Duration::from_secs(5);
 /// How long a session that failed is let lie.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -137,17 +129,6 @@ impl Applier {
 fn stand_back() {
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "the applier keeps the priority of the others");
-    }
-}
-
-/// Leaves this thread the processor time that nobody else wants (`SCHED_IDLE`, sched(7)). There is no way back without
-/// privileges.
-fn stand_back_wholly() {
-    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    if let Err(error) =
-        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy)
-    {
-        tracing::debug!(%error, "a burst is applied with the priority of the others");
     }
 }
 
@@ -258,15 +239,16 @@ impl Worker {
     fn follow(&mut self, session: &mut Session) -> Result<(), IndexError> {
         stand_back();
         let mut last_housekeeping = Instant::now();
-        let mut caught_up = true;
         loop {
             let stopping = self.stop.is_cancelled();
-            if caught_up && !stopping && self.waiting(session) > BURST {
-                self.burst(session)?;
-                caught_up = false;
+            let writes = self.take_requests(session)?;
+            let synced = *self.synced.borrow_and_update();
+            let records = session.read(synced)?;
+            let idle = records.is_empty() && writes.is_empty();
+            if !idle {
+                self.wait_for_space();
+                self.apply(session, &records, writes)?;
             }
-            let idle = !self.round(session)?;
-            caught_up |= idle;
             if last_housekeeping.elapsed() >= HOUSEKEEPING {
                 last_housekeeping = Instant::now();
                 self.keep_house(session)?;
@@ -278,40 +260,6 @@ impl Worker {
                 self.wait();
             }
         }
-    }
-
-    /// Applies what waits, and says whether anything did.
-    fn round(&mut self, session: &mut Session) -> Result<bool, IndexError> {
-        let writes = self.take_requests(session)?;
-        let synced = *self.synced.borrow_and_update();
-        let records = session.read(synced)?;
-        if records.is_empty() && writes.is_empty() {
-            return Ok(false);
-        }
-        self.wait_for_space();
-        self.apply(session, &records, writes)?;
-        Ok(true)
-    }
-
-    /// Records that are synced and not applied.
-    fn waiting(&self, session: &Session) -> u64 {
-        self.synced.borrow().saturating_sub(session.meta.applied)
-    }
-
-    /// Applies a burst on a thread that stands back wholly; a new one each time, as it cannot return.
-    fn burst(&mut self, session: &mut Session) -> Result<(), IndexError> {
-        let begun = Instant::now();
-        let apply = || {
-            stand_back_wholly();
-            while begun.elapsed() < BURST_TIME && self.round(session)? {}
-            Ok(())
-        };
-        thread::scope(|scope| {
-            let burst = thread::Builder::new().name("burst".into());
-            let burst = burst.spawn_scoped(scope, apply);
-            let joined = burst.expect("the system starts a thread").join();
-            joined.unwrap_or_else(|panic| resume_unwind(panic))
-        })
     }
 
     fn wait(&mut self) {

@@ -71,12 +71,18 @@ impl Document {
     /// Serialises as `{"type": …, "timestamp": …, "data": <document>}`, the time being that of the event.
     #[must_use]
     pub fn standard(&self) -> Standard<'_> {
-        let time = UNIX_EPOCH + Duration::from_millis(self.event_time.min(LATEST));
         Standard {
             r#type: self.message_type(),
-            timestamp: format_rfc3339_millis(time).to_string(),
+            timestamp: self.event_time(),
             data: self,
         }
+    }
+
+    /// When the event happened, as RFC 3339 in UTC, to the millisecond.
+    #[must_use]
+    pub fn event_time(&self) -> String {
+        let time = UNIX_EPOCH + Duration::from_millis(self.event_time.min(LATEST));
+        format_rfc3339_millis(time).to_string()
     }
 }
 

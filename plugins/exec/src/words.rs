@@ -88,7 +88,8 @@ async fn read(mut stderr: impl AsyncRead + Unpin, mut log: Log) {
             }
         }
     }
-    log.take(&line, cut);
+    // It may have been killed within a line.
+    log.take(&line, true);
     log.tell_missed();
 }
 
@@ -161,7 +162,8 @@ mod tests {
             (format!("a{secret}\n"), "a***"),
             (format!("{}{secret}\n", "a".repeat(10)), "aaaaaaaaaa***"),
             (format!("a{secret}"), "a***"),
-            ("a line, hunter".into(), "a line, hunter"),
+            ("a line, hunter\n".into(), "a line, hunter"),
+            ("a line, hunter".into(), "a line, ***"),
         ] {
             let said = std::io::Cursor::new(said.into_bytes());
             let words = Words::listen(said, "crm".into(), mask.clone());

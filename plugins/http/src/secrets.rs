@@ -9,6 +9,9 @@ use profilesync_target::{Mask, OpenContext, Secret};
 /// Characters of a body that a reason quotes.
 const MAX_EXCERPT: usize = 200;
 
+/// Bytes of a body that they are taken from. To hide secrets in all of it would keep other deliveries waiting.
+const MAX_MASKED: usize = 8 << 10;
+
 /// Characters from which on a part is taken for a secret of its own that may as well be a word: a segment of a path, a
 /// word of a header.
 const LONG: usize = 8;
@@ -133,8 +136,9 @@ impl Secrets {
     pub fn quote(&self, body: &[u8], whole: bool, also: Option<&str>) -> String {
         let mut mask = self.mask.clone();
         mask.add(also.unwrap_or_default());
-        let text = String::from_utf8_lossy(body);
-        let hidden = match whole {
+        let quoted = &body[..body.len().min(MAX_MASKED)];
+        let text = String::from_utf8_lossy(quoted);
+        let hidden = match whole && quoted.len() == body.len() {
             true => mask.hide(&text),
             false => mask.hide_cut(&text),
         };

@@ -1,7 +1,7 @@
 //! What a result code of the server says about a delivery.
 
 use ldap3::LdapResult;
-use profilesync_target::Outcome;
+use profilesync_target::{Mask, Outcome};
 
 /// Characters of the server's words that a reason quotes.
 const MAX_QUOTE: usize = 200;
@@ -61,8 +61,10 @@ pub(crate) fn reason(what: &str, result: &LdapResult, secret: &str) -> String {
 
 /// The first words of a server's text, on one line.
 fn quote(text: &str, secret: &str) -> String {
-    let text = text.replace(secret, "***");
-    let printable: String = text
+    let mut mask = Mask::default();
+    mask.add(secret);
+    let printable: String = mask
+        .hide(text)
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();

@@ -190,6 +190,10 @@ fn external_id(text: &Spanned<String>) -> Result<Template, SettingsError> {
     if render(&other)? == named || render(&elsewhere)? == named {
         return Err(wrong("`external_id` is the same for several accounts"));
     }
+    if template.joins_accounts() {
+        return Err(wrong("`external_id` can be the same for two accounts")
+            .help("put a colon between `sdk_app_id` and `account`"));
+    }
     Ok(template)
 }
 

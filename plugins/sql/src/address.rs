@@ -6,6 +6,7 @@ use std::{
 };
 
 use percent_encoding::percent_decode_str;
+use profilesync_target::Mask;
 use sqlx::{
     ConnectOptions as _,
     mysql::{MySqlConnectOptions, MySqlSslMode},
@@ -23,7 +24,7 @@ pub(crate) struct Address {
     /// The database in messages, and in the identity: without user and password.
     pub(crate) shown: String,
     /// What no text may show.
-    pub(crate) secrets: Vec<String>,
+    pub(crate) mask: Mask,
 }
 
 /// A driver's options.
@@ -179,7 +180,8 @@ impl Address {
         if let Some(socket) = socket {
             shown = format!("{shown} on {}", socket.display());
         }
-        let secrets: Vec<_> = password.clone().into_iter().collect();
+        let mut mask = Mask::default();
+        mask.add(password.as_deref().unwrap_or_default());
         let options = match place {
             Place::File(path) => Options::Sqlite(Box::new(
                 SqliteConnectOptions::new()
@@ -236,7 +238,7 @@ impl Address {
         Self {
             options,
             shown,
-            secrets,
+            mask,
         }
     }
 }

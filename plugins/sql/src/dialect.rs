@@ -206,8 +206,8 @@ impl Table {
         }
     }
 
-    /// Reads rows: every column as text, in their order. One more than was asked for is enough to see that an account has
-    /// several, as it can without a key.
+    /// Reads rows: every column as text, in their order. More than was asked for by one are enough to see that an
+    /// account has several, as it can without a key; the limit is rounded up, so that there are few statements.
     pub(crate) fn select(&self, documents: &[&Document]) -> Statement {
         let columns: Vec<_> = self
             .columns

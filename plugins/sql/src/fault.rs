@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use profilesync_target::Outcome;
+use profilesync_target::{Mask, Outcome};
 use sqlx::{mysql::MySqlDatabaseError, postgres::PgDatabaseError, sqlite::SqliteError};
 
 /// Characters of a database's message that a reason quotes.
@@ -136,8 +136,8 @@ pub(crate) fn is_no_table(error: &sqlx::Error) -> bool {
         && error.message().starts_with("no such table")
 }
 
-/// The error in one line.
-pub(crate) fn text(error: &sqlx::Error) -> String {
+/// The error in one line, without secrets.
+pub(crate) fn text(error: &sqlx::Error, mask: &Mask) -> String {
     let mut text = match error {
         sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
             Some(error) => format!("{} (SQLSTATE {})", error.message(), error.code()),
@@ -154,7 +154,8 @@ pub(crate) fn text(error: &sqlx::Error) -> String {
     if let Some(hint) = hint(error) {
         let _ = write!(text, "; {hint}");
     }
-    let line: String = text
+    let line: String = mask
+        .hide(&text)
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
@@ -186,7 +187,7 @@ fn hint(error: &sqlx::Error) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Blame, mysql, sqlite, sqlstate};
+    use super::*;
 
     #[test]
     fn sqlstates_are_sorted() {
@@ -247,5 +248,15 @@ mod tests {
                 assert_eq!(sqlite(code), blame, "{code}");
             }
         }
+    }
+
+    #[test]
+    fn a_secret_is_hidden_before_the_text_is_cut() {
+        let mut mask = Mask::default();
+        mask.add("hunter2");
+        let words = "x".repeat(MAX_MESSAGE - 2);
+        let error = sqlx::Error::Configuration(format!("{words}hunter2").into());
+        let shown = text(&error, &mask);
+        assert!(!shown.contains("hu"), "{shown}");
     }
 }

@@ -297,18 +297,14 @@ impl Server {
 
     fn failure(&self, problem: Problem) -> Failure {
         let shown = &self.address.shown;
+        let text = |error| fault::text(error, &self.address.mask);
         let (blame, reason) = match problem {
             Problem::Connect(error) => (
                 Blame::Database,
-                format!("cannot connect to {shown}: {}", fault::text(&error)),
+                format!("cannot connect to {shown}: {}", text(&error)),
             ),
-            Problem::Sql(error) => (
-                fault::blame(&error),
-                format!("{shown}: {}", fault::text(&error)),
-            ),
+            Problem::Sql(error) => (fault::blame(&error), format!("{shown}: {}", text(&error))),
         };
-        let secrets = self.address.secrets.iter();
-        let reason = secrets.fold(reason, |reason, secret| reason.replace(secret, "***"));
         Failure { blame, reason }
     }
 

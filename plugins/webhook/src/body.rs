@@ -1,7 +1,6 @@
 //! The shape of a body: the forms that are built in, and templates.
 
-use jiff::Timestamp;
-use profilesync_target::{Document, Status};
+use profilesync_target::Document;
 use profilesync_template::{Escape, Template};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
@@ -86,11 +85,7 @@ impl Body {
     pub(crate) fn make(&self, document: &Document) -> Result<Vec<u8>, String> {
         let made = match self {
             Self::Profile => serde_json::to_vec(document),
-            Self::Standard => serde_json::to_vec(&Envelope {
-                r#type: kind(document),
-                timestamp: rfc3339(document.event_time),
-                data: document,
-            }),
+            Self::Standard => serde_json::to_vec(&document.standard()),
             Self::CloudEvents => serde_json::to_vec(&cloud_event(document)),
             Self::Template { template, is_json } => {
                 let text = template.render(document)?;
@@ -118,20 +113,6 @@ fn check_json(text: &str) -> Result<(), String> {
         .map_err(|error| format!("the body would be no JSON: {error}"))
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    r#type: &'static str,
-    timestamp: String,
-    data: &'a Document,
-}
-
-fn kind(document: &Document) -> &'static str {
-    match document.status {
-        Status::Active => "profile.updated",
-        Status::Destroyed => "profile.destroyed",
-    }
-}
-
 fn cloud_event(document: &Document) -> impl Serialize {
     #[derive(Serialize)]
     struct CloudEvent {
@@ -148,33 +129,17 @@ fn cloud_event(document: &Document) -> impl Serialize {
         specversion: "1.0",
         id: sign::message_id(document),
         source: format!("/profilesync/{}", document.sdk_app_id),
-        r#type: kind(document),
+        r#type: document.message_type(),
         subject: document.account.clone(),
-        time: rfc3339(document.event_time),
+        time: document.event_time(),
         datacontenttype: "application/json",
         data: json!(document),
     }
 }
 
-/// Milliseconds since 1970 as RFC 3339 in UTC, to the millisecond.
-fn rfc3339(millis: u64) -> String {
-    let time = i64::try_from(millis)
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(Timestamp::MAX);
-    format!("{time:.3}")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{escape, rfc3339, xml};
-
-    #[test]
-    fn times_have_three_decimals() {
-        assert_eq!(rfc3339(1_670_574_414_123), "2022-12-09T08:26:54.123Z");
-        assert_eq!(rfc3339(1_670_574_414_000), "2022-12-09T08:26:54.000Z");
-        assert_eq!(rfc3339(u64::MAX), "9999-12-30T22:00:00.999Z");
-    }
+    use super::{escape, xml};
 
     #[test]
     fn the_type_says_what_must_be_json() {

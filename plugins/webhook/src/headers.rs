@@ -18,7 +18,7 @@ pub(crate) struct Given {
     /// Names and values as written, secret values masked.
     pub(crate) shown: BTreeMap<String, String>,
     /// Whether any of them is secret.
-    pub(crate) has_secrets: bool,
+    pub(crate) has_credentials: bool,
 }
 
 /// Those that every request has.
@@ -81,7 +81,7 @@ pub(crate) fn given_headers(
         let text = secrets.read(secret.get_ref()).map_err(wrong)?;
         let is_inline = matches!(secret.get_ref(), Secret::Inline(_));
         let is_secret = !is_inline || names_a_secret(&name);
-        headers.has_secrets |= is_secret;
+        headers.has_credentials |= !is_inline || names_credentials(&name);
         if is_secret {
             secrets.keep(&text);
             literals(&text).for_each(|literal| secrets.keep_header(literal));
@@ -120,6 +120,22 @@ impl Given {
     pub(crate) fn has(&self, name: &HeaderName) -> bool {
         self.shown.contains_key(name.as_str())
     }
+}
+
+/// Whether a header of this name says who is asking. Fewer than may be secret: this refuses to send them in clear, and
+/// `idempotency-key` is none.
+fn names_credentials(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let words = [
+        "api-key",
+        "apikey",
+        "authorization",
+        "cookie",
+        "passw",
+        "secret",
+        "token",
+    ];
+    words.iter().any(|word| name.contains(word))
 }
 
 /// Whether a header of this name holds a secret even when it is written out in the configuration.

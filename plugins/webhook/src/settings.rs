@@ -175,7 +175,7 @@ impl Raw {
             redirects: self.redirects,
             insecure: self.insecure,
         };
-        let has_credentials = self.auth.is_some() || given.has_secrets;
+        let has_credentials = self.auth.is_some() || given.has_credentials;
         let mut action = |key: &str, method: reqwest::Method, url: &Spanned<Secret>| {
             let place = Place::check(key, url, &mut secrets)?;
             connect.check(&place.base, url.span())?;

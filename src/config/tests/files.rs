@@ -137,14 +137,20 @@ fn the_reference_names_every_key_of_the_schema() {
 }
 
 fn collect_keys(schema: &serde_json::Value, keys: &mut Vec<String>) {
-    if let Some(properties) = schema["properties"].as_object() {
-        keys.extend(properties.keys().cloned());
-    }
     match schema {
         serde_json::Value::Object(members) => {
-            members
-                .values()
-                .for_each(|member| collect_keys(member, keys));
+            for (name, member) in members {
+                match (name.as_str(), member.as_object()) {
+                    ("properties", Some(properties)) => {
+                        keys.extend(properties.keys().cloned());
+                        // One of them may be called `properties`, too.
+                        properties
+                            .values()
+                            .for_each(|member| collect_keys(member, keys));
+                    }
+                    _ => collect_keys(member, keys),
+                }
+            }
         }
         serde_json::Value::Array(values) => {
             values.iter().for_each(|value| collect_keys(value, keys));

@@ -38,6 +38,11 @@ fn wrong_settings_are_refused() {
         "the same for several accounts",
         "",
     );
+    check_with(
+        "external_id = '{{ sdk_app_id }}{{ account }}'",
+        "can be the same for two accounts",
+        "",
+    );
     let moves = "external_id = '{{ sdk_app_id }}{{ account }}{{ revision }}'";
     check_with(moves, "changes with the profile", "");
     check_with(

@@ -256,7 +256,7 @@ fn credentials_do_not_cross_the_network_in_clear() {
     for harmless in [
         "",
         "signing_secret = 'x'",
-        "headers = { x-source = 'profilesync' }",
+        "headers = { x-source = 'profilesync', idempotency-key = '{{ account }}' }",
     ] {
         try_open(&format!("url = 'http://crm.example'\n{harmless}")).unwrap();
     }
