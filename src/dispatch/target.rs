@@ -4,16 +4,13 @@
 //! was not written is delivered again. It waits for whatever comes first of a change, a result, a finished
 //! write, a command and the next time at which something is due; it never polls.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::FutureExt as _;
 use profilesync_target::Delivery;
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinSet,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -79,9 +76,7 @@ pub(super) struct Loop {
     pub(super) delivered: u64,
     /// Accounts in calls.
     pub(super) inflight: usize,
-    /// Calls under way. They are polled by the loop's own task: a task for each would cost every delivery two changes
-    /// of thread.
-    pub(super) calls: FuturesUnordered<BoxFuture<'static, (Call, Fate)>>,
+    pub(super) calls: JoinSet<(Call, Fate)>,
     /// Calls of accounts that failed before.
     pub(super) calls_again: usize,
     /// Which lane goes first in the next call.
@@ -125,7 +120,7 @@ impl Loop {
             published: now,
             lag: Lag::new(),
             inflight: 0,
-            calls: FuturesUnordered::new(),
+            calls: JoinSet::new(),
             calls_again: 0,
             again_first: false,
             call_at: now,
@@ -161,10 +156,9 @@ impl Loop {
                 End::Lost
             }
         };
-        // The next loop must not call for an account while a call of this one is under way. Dropping one is an output's
-        // code, too.
-        let ended = catch_unwind(AssertUnwindSafe(|| self.calls.clear()));
-        if ended.is_ok() { end } else { End::Lost }
+        // The next loop must not call for an account while a call of this one is under way.
+        self.calls.shutdown().await;
+        end
     }
 
     async fn serve(
@@ -194,20 +188,18 @@ impl Loop {
                 () = stop.cancelled(), if !stopping => {}
                 // Early: what is known of one index must not be written to the next.
                 Ok(()) = phase.changed() => return Err(StoreError("it was closed".into())),
+                Some(done) = self.calls.join_next() => {
+                    self.finish(done);
+                    while let Some(done) = self.calls.try_join_next() {
+                        self.finish(done);
+                    }
+                }
                 written = self.books.written() => match written {
                     Some(written) => self.written(written),
                     None => return Err(StoreError("a write was lost".into())),
                 },
                 Some((action, reply)) = commands.recv() => self.act(action, reply)?,
                 Ok(()) = changed.changed() => self.work.live.wake(),
-                // Behind the others: calls that end at once would leave them no turn.
-                Some((call, fate)) = self.calls.next() => {
-                    self.finish(call, fate);
-                    while let Some(Some((call, fate))) = self.calls.next().now_or_never() {
-                        self.finish(call, fate);
-                    }
-                    tokio::task::consume_budget().await;
-                }
                 () = sleep_until(wake) => {}
             }
         }
@@ -277,8 +269,8 @@ impl Loop {
             again,
             started: now,
         };
-        let target = Arc::clone(&self.target);
-        self.calls.push(call::make(target, call, documents).boxed());
+        self.calls
+            .spawn(call::make(Arc::clone(&self.target), call, documents));
         Ok(Started::Call)
     }
 
