@@ -95,7 +95,7 @@ impl Diagnostic {
         let candidates: Vec<_> = candidates.into_iter().collect();
         let nearest = candidates
             .iter()
-            .map(|candidate| (strsim::jaro_winkler(wrong, candidate), candidate))
+            .map(|candidate| (similarity(wrong, candidate), candidate))
             .filter(|(similarity, _)| *similarity > 0.8)
             .max_by(|(a, _), (b, _)| a.total_cmp(b));
         match nearest {
@@ -268,3 +268,11 @@ impl fmt::Debug for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+/// From 0 to 1. In a short word the one slip weighs too much by itself: `ulr` is `url`.
+fn similarity(wrong: &str, candidate: &str) -> f64 {
+    match strsim::damerau_levenshtein(wrong, candidate) {
+        0 | 1 if candidate.len() > 2 => 1.0,
+        _ => strsim::jaro_winkler(wrong, candidate),
+    }
+}

@@ -40,6 +40,18 @@ fn check_lines(text: &str, lines: &[&str]) {
 #[test]
 fn a_mistyped_key() {
     check(
+        "[listener]\ntsl = 'x'",
+        r#"
+error: unknown key `listener.tsl`
+ --> a.toml:2:1
+  |
+2 | tsl = '*'
+  | ^^^
+  |
+  = help: did you mean "tls"?
+"#,
+    );
+    check(
         "[listener]\nmax_bdy = '64KiB'",
         r#"
 error: unknown key `listener.max_bdy`
