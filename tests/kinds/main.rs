@@ -1,5 +1,5 @@
-//! Every kind in the whole daemon: 10,000 accounts (`scim` 4,000) are backfilled by the real binary, the server is
-//! restarted in the middle, and in the end holds what the store holds.
+//! Every kind in the whole daemon: accounts are backfilled by the real binary, the server is restarted in the middle,
+//! and in the end holds what the store holds. `PROFILESYNC_ACCOUNTS` says how many (2,000; `scim` takes 4,000 at most).
 //!
 //! `cargo test --features full --test kinds` runs all kinds, `cargo test --features sql --test kinds sql` one. A
 //! server that is not on the machine is said as `skipped: …`.

@@ -11,16 +11,21 @@ use crate::{
     sender::{CHANGED, CREATED, DESTROYED, event},
 };
 
-/// Accounts that are fed, unless a server is too slow.
-const ACCOUNTS: usize = 10_000;
+/// Accounts that are fed, unless a server is too slow or `PROFILESYNC_ACCOUNTS` says otherwise.
+const ACCOUNTS: usize = 2_000;
 /// Connections they come over.
 const CONNECTIONS: usize = 32;
 /// Accounts that change while the server is down.
 const CHANGED_MEANWHILE: usize = 500;
 
-/// Slow enough that the middle of the backfill is met, and quick to come back after a restart.
-const PACE: &str = "backfill = { rate = \"4000/s\" }\nretry = { initial = \"100ms\", max = \"500ms\" }\n\
-                    breaker = { failures = 3, probe = \"200ms\", probe_max = \"500ms\" }\ntimeout = \"5s\"\n";
+/// Slow enough that the middle of the backfill of so many accounts is met, and quick to come back after a restart.
+fn pace(accounts: usize) -> String {
+    let rate = accounts * 2 / 5;
+    format!(
+        "backfill = {{ rate = \"{rate}/s\" }}\nretry = {{ initial = \"100ms\", max = \"500ms\" }}\n\
+         breaker = {{ failures = 3, probe = \"200ms\", probe_max = \"500ms\" }}\ntimeout = \"5s\"\n"
+    )
+}
 
 /// What is held of each account that exists: revision and name.
 pub(crate) type Held = BTreeMap<(u64, String), (u64, Option<String>)>;
@@ -30,9 +35,9 @@ pub(crate) trait Outside {
     /// The lines of `[targets.out]` that are the kind's own, the type included.
     fn target(&self) -> String;
 
-    /// Accounts that are fed: as many as it takes within a minute.
-    fn accounts(&self) -> usize {
-        ACCOUNTS
+    /// The most accounts that it takes within a minute.
+    fn most_accounts(&self) -> usize {
+        usize::MAX
     }
 
     /// Stops it the hard way; what it has acknowledged it must still hold when it is back.
@@ -47,11 +52,13 @@ pub(crate) trait Outside {
 
 /// Runs the scenario.
 pub(crate) async fn survives_a_restart(mut outside: impl Outside) {
-    let accounts = outside.accounts();
+    let asked = std::env::var("PROFILESYNC_ACCOUNTS").map_or(ACCOUNTS, |count| count.parse().unwrap());
+    let accounts = asked.min(outside.most_accounts());
     let mut daemon = Daemon::start("").await;
     feed(&daemon, events(accounts)).await;
     daemon.settled(&[]).await;
-    daemon.reconfigure(&format!("[targets.out]\n{}{PACE}", outside.target()));
+    let pace = pace(accounts);
+    daemon.reconfigure(&format!("[targets.out]\n{}{pace}", outside.target()));
     let start = Instant::now();
     let (code, _, errors) = daemon.command(&["reload"]).await;
     assert_eq!(code, Some(0), "the target is not taken: {errors}");

@@ -57,7 +57,7 @@ impl outside::Outside for Outside {
     }
 
     /// The server takes about a hundred a second.
-    fn accounts(&self) -> usize {
+    fn most_accounts(&self) -> usize {
         4_000
     }
 
