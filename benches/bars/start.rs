@@ -48,17 +48,22 @@ pub(crate) fn after_sigkill(settings: &Settings, report: &mut Report) {
         format!("{ready} s"),
         Some(ready.median <= 5.0),
     );
-    daemon.end(Signal::TERM);
-    rebuild(&mut daemon, accounts, report);
+    drop(daemon);
+    rebuild(accounts, report);
 }
 
-fn rebuild(daemon: &mut Daemon, accounts: u64, report: &mut Report) {
+/// With one event of each account; every further event is one more entry.
+fn rebuild(accounts: u64, report: &mut Report) {
+    let mut daemon = Daemon::start("rebuild", "");
+    load::send(daemon.address(), CONNECTIONS, Plan::Each(0, accounts));
+    daemon.applied();
+    daemon.end(Signal::TERM);
     let backup = daemon.dir().join("backup");
     fs::remove_file(&backup).ok();
     daemon.store(&["backup", backup.to_str().unwrap()]);
     daemon.store(&["restore", "--discard-journal", backup.to_str().unwrap()]);
     let bytes = fs::metadata(&backup).unwrap().len() >> 20;
-    let (_, ready) = start(daemon);
+    let (_, ready) = start(&mut daemon);
     let rate = accounts as f64 / ready;
     report.row(
         &format!("rebuild from a snapshot of {accounts} accounts ({bytes} MiB)"),
@@ -66,11 +71,6 @@ fn rebuild(daemon: &mut Daemon, accounts: u64, report: &mut Report) {
         format!("{rate:.0} accounts/s, {ready:.1} s"),
         Some(rate >= 50_000.0),
     );
-    daemon.end(Signal::TERM);
-    let aside = fs::read_dir(daemon.dir().join("state")).unwrap().flatten();
-    for folder in aside.filter(|entry| entry.file_name().to_string_lossy().starts_with("before-")) {
-        fs::remove_dir_all(folder.path()).unwrap();
-    }
 }
 
 /// Starts it: seconds until events are taken, and until the store is ready.

@@ -1,7 +1,7 @@
 //! What a dispatcher has yet to write: results, cursors, and whom to tell once they are safe.
 //!
-//! One write is outstanding at a time. What gathers meanwhile goes with the next one, so that results are
-//! batched exactly as much as the store is slow.
+//! One write is outstanding at a time, and results wait a moment for others: what gathers meanwhile goes with the next
+//! one.
 
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::{
     },
 };
 
+/// Results are written no more often. A batch costs the index far more than one more result in it.
+const WRITE_INTERVAL: Duration = Duration::from_millis(10);
 /// Cursors that moved without any result (accounts that were skipped) are written no more often.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -95,9 +97,15 @@ impl Books {
         !self.is_writing() && self.settled.is_empty() && !self.urgent && !self.dirty
     }
 
-    /// When the state will be written though nothing else happens.
-    pub(super) fn save_at(&self) -> Option<Instant> {
-        (self.dirty && !self.is_writing()).then(|| self.saved + SAVE_INTERVAL)
+    /// When something will be written though nothing else happens.
+    pub(super) fn write_at(&self) -> Option<Instant> {
+        if self.is_writing() {
+            return None;
+        }
+        match self.settled.is_empty() {
+            false => Some(self.saved + WRITE_INTERVAL),
+            true => self.dirty.then(|| self.saved + SAVE_INTERVAL),
+        }
     }
 
     /// Starts a write if there is reason for one and none is under way. True when that ends the backfill.
@@ -107,7 +115,8 @@ impl Books {
         ledger: &dyn Ledger,
         (now, last): (Instant, bool),
     ) -> bool {
-        if self.is_writing() {
+        let gathering = !self.settled.is_empty() && now < self.saved + WRITE_INTERVAL;
+        if self.is_writing() || gathering && !self.urgent && !last {
             return false;
         }
         for settled in &self.settled {

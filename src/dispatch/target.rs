@@ -215,7 +215,7 @@ impl Loop {
         let sweeps = idle && !stopping && self.sweep.is_some();
         let sweep = sweeps.then(Instant::now);
         let cooled = self.work.hand.cooled_at();
-        earliest([retry, page, sweep, cooled, self.books.save_at()])
+        earliest([retry, page, sweep, cooled, self.books.write_at()])
     }
 
     /// Starts as many calls as may be. Returns when to try again though nothing happens.

@@ -36,16 +36,19 @@ use crate::{
 
 /// Records of one batch at most. The further behind, the larger: an account that changed often meanwhile is then
 /// written once.
-const RECORDS: usize = 2048;
+const RECORDS: usize = 1024;
 /// Dispatchers' requests of one batch.
 const REQUESTS: usize = 1024;
 /// Nothing is applied while the file system has less than this left: sled does not survive a full disk. It is less
 /// than the journal's own reserve, so what was acknowledged still finds room.
 const RESERVE_BYTES: u64 = 4 << 20;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// How much the thread stands back for those that answer and deliver, once it has caught up with the journal: what is
-/// late then costs nobody an OK, and the lag is bounded. A step of `nice(1)`.
-const NICENESS: i32 = 10;
+/// While events arrive faster than they are applied, the thread rests so many times as long as each batch took: an OK
+/// needs the processor now, and applying is cheaper later, when many events of an account are one write…
+const REST: u32 = 4;
+/// …but never longer than this, and not when it is further behind than so many events.
+const REST_MAX: Duration = Duration::from_millis(100);
+const REST_LAG: u64 = 50_000;
 /// How long a session that failed is let lie.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -122,13 +125,6 @@ impl Applier {
         if !matches!(joined, Ok(Ok(()))) {
             tracing::error!("the applier did not end well; the store is checked at the next start");
         }
-    }
-}
-
-/// Lowers the priority of this thread; on Linux it is a thread's own (setpriority(2)).
-fn stand_back() {
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "the applier keeps the priority of the others");
     }
 }
 
@@ -237,7 +233,6 @@ impl Worker {
 
     /// Until stopped, and then until nothing is left to apply.
     fn follow(&mut self, session: &mut Session) -> Result<(), IndexError> {
-        stand_back();
         let mut last_housekeeping = Instant::now();
         loop {
             let stopping = self.stop.is_cancelled();
@@ -247,7 +242,13 @@ impl Worker {
             let idle = records.is_empty() && writes.is_empty();
             if !idle {
                 self.wait_for_space();
+                let start = Instant::now();
                 self.apply(session, &records, writes)?;
+                let newest = *self.synced.borrow();
+                let behind = newest.saturating_sub(session.meta.applied);
+                if newest > synced && (1..REST_LAG).contains(&behind) && !stopping {
+                    thread::sleep((start.elapsed() * REST).min(REST_MAX));
+                }
             }
             if last_housekeeping.elapsed() >= HOUSEKEEPING {
                 last_housekeeping = Instant::now();

@@ -35,7 +35,7 @@ impl SledIndex {
         let db = guard(|| {
             sled::Config::new()
                 .path(folder)
-                .cache_capacity(cache_bytes)
+                .cache_capacity(cache_bytes / 4 * 3) // counted as on disk; in memory a third more
                 .segment_size(SEGMENT_BYTES)
                 .flush_every_ms(Some(FLUSH_EVERY_MS))
                 .open()

@@ -52,7 +52,8 @@ pub(crate) trait Outside {
 
 /// Runs the scenario.
 pub(crate) async fn survives_a_restart(mut outside: impl Outside) {
-    let asked = std::env::var("PROFILESYNC_ACCOUNTS").map_or(ACCOUNTS, |count| count.parse().unwrap());
+    let asked =
+        std::env::var("PROFILESYNC_ACCOUNTS").map_or(ACCOUNTS, |count| count.parse().unwrap());
     let accounts = asked.min(outside.most_accounts());
     let mut daemon = Daemon::start("").await;
     feed(&daemon, events(accounts)).await;
