@@ -247,7 +247,7 @@ impl Raw {
         };
         let wrong = |message: String| SettingsError::at(dn.span(), message);
         let escape = Escape::With(|value| dn_escape(value).into_owned());
-        let naming = Naming::Template(Box::new(Template::compile("dn", dn, escape)?));
+        let naming = Naming::Template(Box::new(Template::compile_name("dn", dn, escape)?));
         let [first, others @ ..] = samples().map(|sample| sample.document);
         let name = |document: &Document| naming.name(document).map_err(wrong);
         let named = name(&first)?;

@@ -62,7 +62,7 @@ fn a_key_is_of_the_account() {
         "same for different accounts",
         "'{{ sdk_app_id }}'",
     );
-    let joined = "'{{ sdk_app_id }}{{ account }}'";
+    let joined = "'{{ sdk_app_id }}00{{ account }}'";
     check_with(&format!("key = {joined}"), "same for two accounts", joined);
     let revision = "'{{ account }}{{ revision }}'";
     check_with(

@@ -121,6 +121,8 @@ fn a_wrong_dn_is_refused() {
     let moves = "`dn` changes with the profile";
     check_with("dn = 'cn={{ account }} {{ name }}'", moves, "");
     check_with("dn = '{{ account }}'", "`dn` is no DN", "");
+    let joined = "'cn={{ sdk_app_id }}00{{ account }}'";
+    check_with(&format!("dn = {joined}"), "same for two accounts", joined);
     let base = "`dn` ends in the `base`";
     check_with("dn = 'cn={{ account }},DC=b'", base, "");
     let line = "dn = 'employeeType=x+o={{ account }}'\nattributes = { O = 'name' }";

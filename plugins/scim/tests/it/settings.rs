@@ -39,11 +39,11 @@ fn wrong_settings_are_refused() {
         "",
     );
     check_with(
-        "external_id = '{{ sdk_app_id }}{{ account }}'",
+        "external_id = '{{ sdk_app_id }}00{{ account }}'",
         "can be the same for two accounts",
         "",
     );
-    let moves = "external_id = '{{ sdk_app_id }}{{ account }}{{ revision }}'";
+    let moves = "external_id = '{{ sdk_app_id }}:{{ account }}{{ revision }}'";
     check_with(moves, "changes with the profile", "");
     check_with(
         "external_id = '{{ accont }}'",

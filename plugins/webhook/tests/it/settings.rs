@@ -101,6 +101,8 @@ fn wrong_templates_are_refused() {
         "`acount` is undefined",
         "acount",
     );
+    let joined = "'https://a/{{ sdk_app_id }}00{{ account }}'";
+    check(&format!("url = {joined}"), "same for two accounts", joined);
     check(
         "url = 'https://a/{{ name | safe }}/../x'",
         "segment of dots",
