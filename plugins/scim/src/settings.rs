@@ -50,7 +50,7 @@ pub(crate) struct Raw {
     /// Refuse private addresses.
     #[serde(default)]
     deny_private: bool,
-    /// Allows to send `auth` to another machine over plain HTTP, where anyone on the way can read it.
+    /// Allows `auth` and the proxy's password to cross the network over plain HTTP, where anyone on the way can read them.
     #[serde(default)]
     insecure: bool,
 }

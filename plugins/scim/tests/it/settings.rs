@@ -85,6 +85,12 @@ fn credentials_do_not_cross_the_network_in_clear() {
         "would cross the network in clear",
         "'http://id.example/v2'",
     );
+    let issuer = "{ type = 'oauth2', token_url = 'http://id.example/', client_id = 'a', client_secret = 'b' }";
+    let proxy = "'http://user:pass@proxy.example'";
+    for (line, at) in [("auth", issuer), ("proxy", proxy)] {
+        let clear = "would cross the network in clear";
+        check_with(&format!("{line} = {at}"), clear, at);
+    }
     for well in [
         format!("{far}\n{bearer}\ninsecure = true"),
         format!("url = 'http://127.0.0.1:1/v2'\n{bearer}"),

@@ -213,9 +213,11 @@ fn wrong_ways_to_the_target_are_refused() {
 fn credentials_do_not_cross_the_network_in_clear() {
     let clear = "would cross the network in clear";
     let bearer = "auth = { type = 'bearer', token = 'x' }";
-    let header = "headers = { x-api-key = 'x' }";
+    let headers = ["x-api-key", "X-Auth-Key", "x-auth", "cookie"]
+        .map(|name| format!("headers = {{ {name} = 'x' }}"));
+    let [api_key, auth_key, auth, cookie] = headers.each_ref().map(String::as_str);
     let kept = "headers = { x = { command = ['echo', 'x'] } }";
-    for credentials in [bearer, header, kept] {
+    for credentials in [bearer, api_key, auth_key, auth, cookie, kept] {
         let far = "'http://crm.example/{{ account }}'";
         check(&format!("url = {far}\n{credentials}"), clear, far);
         for key in ["on_not_found", "delete"] {
@@ -262,6 +264,46 @@ fn credentials_do_not_cross_the_network_in_clear() {
     ] {
         try_open(&format!("url = 'http://crm.example'\n{harmless}")).unwrap();
     }
+}
+
+#[test]
+fn a_secret_url_does_not_cross_the_network_in_clear() {
+    let clear = "would cross the network in clear";
+    let secret = |url: &str| format!("{{ command = ['printf', '%s', '{url}'] }}");
+    let far = secret("http://crm.example/hooks/{{ account }}?key=x");
+    check(&format!("url = {far}"), clear, &far);
+    for key in ["on_not_found", "delete"] {
+        check_with(&format!("{key} = {{ url = {far} }}"), clear, &far);
+    }
+    try_open(&format!("url = {far}\ninsecure = true")).unwrap();
+    for well in ["https://crm.example/hooks/x", "http://127.0.0.1:1/hooks/x"] {
+        try_open(&format!("url = {}", secret(well))).unwrap();
+    }
+}
+
+#[test]
+fn nothing_secret_reaches_a_proxy_in_clear() {
+    let clear = "would cross the network in clear";
+    for far in [
+        "'http://user:pass@proxy.example'",
+        "'http://token@10.0.0.1:3128'",
+    ] {
+        let proxy = format!("proxy = {far}");
+        check_with(&proxy, clear, far);
+        try_open(&format!("url = 'https://a/'\n{proxy}\ninsecure = true")).unwrap();
+    }
+    for well in [
+        "'http://proxy.example'",
+        "'https://user:pass@proxy.example'",
+        "'http://user:pass@[::1]:3128'",
+    ] {
+        try_open(&format!("url = 'https://a/'\nproxy = {well}")).unwrap();
+    }
+    // What this machine is sent goes over the network first.
+    let near = "'http://127.0.0.1/'";
+    let bearer = "auth = { type = 'bearer', token = 'x' }\nproxy = 'http://proxy.example'";
+    check(&format!("url = {near}\n{bearer}"), clear, near);
+    try_open(&format!("url = 'https://a/'\n{bearer}")).unwrap();
 }
 
 #[test]
