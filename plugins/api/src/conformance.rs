@@ -6,6 +6,7 @@
 mod accounts;
 mod checks;
 mod plain;
+mod settings;
 mod tools;
 mod words;
 
@@ -13,7 +14,8 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 
-pub use plain::{deliver, deliver_all, delivered, destroyed, document};
+pub use plain::{deliver, deliver_all, delivered, destroyed, document, gone, named};
+pub use settings::{context, refused};
 pub use tools::{deliver as deliver_to, holds};
 
 use crate::{Document, Target};

@@ -1,5 +1,7 @@
 //! Settings that are refused, and what identifies a target.
 
+use profilesync_target::conformance::refused;
+
 use crate::try_open;
 
 /// The message of settings that are refused, and the text it points at; they have a good URL before.
@@ -9,17 +11,7 @@ fn check_with(line: &str, message: &str, at: &str) {
         true => line.to_owned(),
         false => format!("url = 'https://a/v2'\n{line}"),
     };
-    let error = try_open(&settings)
-        .err()
-        .unwrap_or_else(|| panic!("{settings} was taken"));
-    assert!(
-        error.message.contains(message),
-        "{settings}: {}",
-        error.message
-    );
-    if !at.is_empty() {
-        assert_eq!(&settings[error.span.unwrap()], at, "{}", error.message);
-    }
+    refused(try_open(&settings), &settings, message, at);
 }
 
 #[test]
