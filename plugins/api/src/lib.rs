@@ -32,7 +32,7 @@ pub use mask::Mask;
 #[cfg(feature = "names")]
 pub use name::{Case, file_name};
 pub use outcome::{Answer, Outcome};
-pub use secret::{Secret, SecretError};
+pub use secret::{Secret, SecretError, read_secret};
 pub use settings::{Settings, SettingsError, cleartext, schema_of};
 #[cfg(feature = "tls")]
 pub use tls::{Pem, Tls, TlsFiles};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ldap3::dn_escape;
-use profilesync_target::{Document, OpenContext, Secret, SettingsError, cleartext};
+use profilesync_target::{Document, OpenContext, Secret, SettingsError, cleartext, read_secret};
 use profilesync_template::{Escape, OneOrMany, Source, Template, samples};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -99,13 +99,7 @@ impl Raw {
     /// Reads the password and certificates, and checks every value.
     pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
         let address = self.address()?;
-        let password = self
-            .password
-            .get_ref()
-            .clone()
-            .within(&context.base)
-            .read()
-            .map_err(|error| SettingsError::at(self.password.span(), error.to_string()))?;
+        let password = read_secret(&self.password, &context.base)?;
         if self.bind_dn.get_ref().trim().is_empty() {
             return Err(SettingsError::at(self.bind_dn.span(), "`bind_dn` is empty"));
         }
