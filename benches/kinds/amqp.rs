@@ -6,11 +6,8 @@ mod server;
 
 use futures_util::future::join_all;
 use lapin::{
-    BasicProperties, Channel, ExchangeKind,
-    options::{
-        BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-        QueueDeclareOptions, QueuePurgeOptions,
-    },
+    BasicProperties, Channel,
+    options::{BasicPublishOptions, ConfirmSelectOptions, QueuePurgeOptions},
     types::{AMQPValue, FieldTable},
 };
 use profilesync_target::Document;
@@ -34,41 +31,13 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
     let runtime = Runtime::new().unwrap();
     let server = runtime.block_on(async {
         let server = Server::start("").await?;
-        declare(&server).await;
+        server.declare(NAME).await;
         Some(server)
     });
     match server {
         Some(server) => compare("amqp", server, settings, report),
         None => skip("amqp", report),
     }
-}
-
-async fn declare(server: &Server) {
-    let connection = server.connect().await;
-    let channel = connection.create_channel().await.unwrap();
-    let none = FieldTable::default;
-    let exchange = ExchangeDeclareOptions {
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    let queue = QueueDeclareOptions {
-        durable: true,
-        ..QueueDeclareOptions::default()
-    };
-    channel
-        .exchange_declare(NAME.into(), ExchangeKind::Topic, exchange, none())
-        .await
-        .unwrap();
-    channel
-        .queue_declare(NAME.into(), queue, none())
-        .await
-        .unwrap();
-    let bind = QueueBindOptions::default();
-    channel
-        .queue_bind(NAME.into(), NAME.into(), "#".into(), bind, none())
-        .await
-        .unwrap();
-    connection.close(200, "OK".into()).await.unwrap();
 }
 
 async fn publish(channel: &Channel, documents: &[Document]) {

@@ -1,7 +1,6 @@
 //! `ldap`: a search and an addition for each document at slapd, several under way on a connection, by ldap3.
 
 #[path = "../../plugins/ldap/tests/it/server.rs"]
-#[expect(dead_code, reason = "the kind's own tests use the rest")]
 mod server;
 
 use std::collections::HashSet;

@@ -1,7 +1,6 @@
 //! `redis`: calls of the kind's own script, many in one round trip, by redis.
 
 #[path = "../../plugins/redis/tests/it/server.rs"]
-#[expect(dead_code, reason = "the kind's own tests use the rest")]
 mod server;
 
 use profilesync_target::Document;

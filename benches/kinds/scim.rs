@@ -1,7 +1,6 @@
 //! `scim`: a lookup and a creation for each document at a scim2-server, by reqwest.
 
 #[path = "../../plugins/scim/tests/it/server.rs"]
-#[expect(dead_code, reason = "the kind's own tests use the rest")]
 mod server;
 
 use profilesync_target::Document;

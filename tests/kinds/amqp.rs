@@ -1,12 +1,5 @@
 //! `amqp` in the whole daemon.
 
-use lapin::{
-    ExchangeKind,
-    options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::FieldTable,
-};
-use serde_json::Value;
-
 use crate::outside::{self, Held, survives_a_restart};
 
 #[path = "../../plugins/amqp/tests/it/server.rs"]
@@ -26,7 +19,7 @@ impl outside::Outside for Outside {
     }
 
     async fn stop(&mut self) {
-        self.0.kill();
+        self.0.process.kill();
     }
 
     async fn start(&mut self) {
@@ -35,12 +28,8 @@ impl outside::Outside for Outside {
 
     /// The newest revision of each account among all messages of the queue, as a consumer keeps it.
     async fn held(&mut self) -> Held {
-        let connection = self.0.connect().await;
-        let channel = connection.create_channel().await.unwrap();
-        let options = BasicGetOptions { no_ack: true };
         let mut newest = std::collections::BTreeMap::new();
-        while let Some(message) = channel.basic_get(NAME.into(), options).await.unwrap() {
-            let body: Value = serde_json::from_slice(&message.data).unwrap();
+        for (_, body) in self.0.drain(NAME).await {
             let document = &body["data"];
             let id = (
                 document["sdk_app_id"].as_u64().unwrap(),
@@ -54,7 +43,6 @@ impl outside::Outside for Outside {
                 *held = state;
             }
         }
-        connection.close(200, "OK".into()).await.unwrap();
         newest
             .into_iter()
             .filter(|(_, (_, _, active))| *active)
@@ -63,40 +51,11 @@ impl outside::Outside for Outside {
     }
 }
 
-/// A durable exchange, and a durable queue that takes all of its messages.
-async fn declare(server: &Server) {
-    let connection = server.connect().await;
-    let channel = connection.create_channel().await.unwrap();
-    let none = FieldTable::default;
-    let exchange = ExchangeDeclareOptions {
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    let queue = QueueDeclareOptions {
-        durable: true,
-        ..QueueDeclareOptions::default()
-    };
-    channel
-        .exchange_declare(NAME.into(), ExchangeKind::Topic, exchange, none())
-        .await
-        .unwrap();
-    channel
-        .queue_declare(NAME.into(), queue, none())
-        .await
-        .unwrap();
-    let bind = QueueBindOptions::default();
-    channel
-        .queue_bind(NAME.into(), NAME.into(), "#".into(), bind, none())
-        .await
-        .unwrap();
-    connection.close(200, "OK".into()).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_in_the_middle_of_a_backfill_loses_nothing() {
     let Some(server) = Server::start("").await else {
         return;
     };
-    declare(&server).await;
+    server.declare(NAME).await;
     survives_a_restart(Outside(server)).await;
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
@@ -13,8 +14,24 @@ use crate::outside::{self, Held, survives_a_restart};
 struct Outside(TempDir);
 
 impl Outside {
+    /// A disk in its place.
+    fn new() -> Self {
+        let outside = Self(TempDir::new().unwrap());
+        fs::create_dir(outside.0.path().join("disk")).unwrap();
+        fs::write(outside.0.path().join("nothing"), "").unwrap();
+        outside.mount("disk");
+        outside
+    }
+
     fn exports(&self) -> PathBuf {
         self.0.path().join("exports")
+    }
+
+    /// Puts something where the exports are, in one step: the target makes a folder that is missing for a moment.
+    fn mount(&self, what: &str) {
+        let link = self.0.path().join("link");
+        symlink(what, &link).unwrap();
+        fs::rename(link, self.exports()).unwrap();
     }
 }
 
@@ -26,13 +43,11 @@ impl outside::Outside for Outside {
 
     /// A file where the folder was: nothing can be written, not even by root.
     async fn stop(&mut self) {
-        fs::rename(self.exports(), self.0.path().join("aside")).unwrap();
-        fs::write(self.exports(), "").unwrap();
+        self.mount("nothing");
     }
 
     async fn start(&mut self) {
-        fs::remove_file(self.exports()).unwrap();
-        fs::rename(self.0.path().join("aside"), self.exports()).unwrap();
+        self.mount("disk");
     }
 
     async fn held(&mut self) -> Held {
@@ -63,5 +78,5 @@ fn paths(folder: &Path) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_goes_away_in_the_middle_of_a_backfill_loses_nothing() {
-    survives_a_restart(Outside(TempDir::new().unwrap())).await;
+    survives_a_restart(Outside::new()).await;
 }

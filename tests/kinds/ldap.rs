@@ -5,7 +5,6 @@ use ldap3::{Scope, SearchEntry};
 use crate::outside::{self, Held, survives_a_restart};
 
 #[path = "../../plugins/ldap/tests/it/server.rs"]
-#[expect(dead_code, reason = "the kind's own tests use the rest")]
 mod server;
 
 struct Outside(server::Server);
@@ -25,7 +24,7 @@ impl outside::Outside for Outside {
     }
 
     async fn stop(&mut self) {
-        self.0.stop();
+        self.0.process.kill();
     }
 
     async fn start(&mut self) {

@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::outside::{self, Held, survives_a_restart};
 
 #[path = "../../plugins/mqtt/tests/it/server.rs"]
-#[expect(dead_code, reason = "the kind's own tests use the rest")]
 mod server;
 
 use server::Server;
@@ -19,7 +18,7 @@ impl outside::Outside for Outside {
     }
 
     async fn stop(&mut self) {
-        self.0.stop().await;
+        self.0.process.end().await;
     }
 
     async fn start(&mut self) {

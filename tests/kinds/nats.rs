@@ -28,7 +28,7 @@ impl outside::Outside for Outside {
     }
 
     async fn stop(&mut self) {
-        self.server.stop();
+        self.server.process.kill();
     }
 
     async fn start(&mut self) {

@@ -3,7 +3,6 @@
 use crate::outside::{self, Held, survives_a_restart};
 
 #[path = "../../plugins/redis/tests/it/server.rs"]
-#[expect(dead_code, reason = "the kind's own tests use the rest")]
 mod server;
 
 use server::{PASSWORD, Server, is_installed};
@@ -17,7 +16,7 @@ impl outside::Outside for Outside {
     }
 
     async fn stop(&mut self) {
-        self.0.stop();
+        self.0.process.kill();
     }
 
     async fn start(&mut self) {

@@ -14,7 +14,6 @@ use crate::{
 };
 
 #[path = "../../plugins/scim/tests/it/server.rs"]
-#[expect(dead_code, reason = "the kind's own tests use the rest")]
 mod server;
 
 use server::{EXTENSION, Server, TOKEN};

@@ -6,7 +6,9 @@ use lapin::{
     tcp::{RustlsConnector, RustlsConnectorConfig},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism},
 };
-use profilesync_target::{Document, OpenContext, Secret, SettingsError, Status, Tls, cleartext};
+use profilesync_target::{
+    Document, OpenContext, Secret, SettingsError, Status, Tls, cleartext, read_secret,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -206,12 +208,7 @@ fn credentials(
     };
     match (username, password) {
         (Some(username), Some(password)) => {
-            let span = password.span();
-            let password = password
-                .into_inner()
-                .within(base)
-                .read()
-                .map_err(|error| SettingsError::at(span, error.to_string()))?;
+            let password = read_secret(&password, base)?;
             Ok((SASLMechanism::Plain, info(username.get_ref(), &password)))
         }
         (None, None) if certificate => Ok((SASLMechanism::External, info("", ""))),

@@ -6,13 +6,17 @@
 mod accounts;
 mod checks;
 mod plain;
+mod settings;
 mod tools;
+mod words;
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 
-pub use plain::{deliver, deliver_all, delivered, destroyed, document};
+pub use plain::{deliver, deliver_all, delivered, destroyed, document, gone, named};
+pub use settings::{context, refused};
+pub use tools::{deliver as deliver_to, holds};
 
 use crate::{Document, Target};
 
@@ -28,6 +32,11 @@ pub trait World: Send + Sync {
 
     /// Whether the target compares revisions, so that an older one cannot replace a newer one.
     fn compares_revisions(&self) -> bool;
+
+    /// The app as the outside knows it, for messages.
+    fn app(&self, sdk_app_id: u64) -> u64 {
+        sdk_app_id
+    }
 
     /// What the outside shows of a document that it holds. Differs from the document where the outside has no way
     /// to hold all of it, such as a NUL in a text.

@@ -12,6 +12,8 @@ mod mask;
 #[cfg(feature = "names")]
 mod name;
 mod outcome;
+#[cfg(feature = "process")]
+mod process;
 mod secret;
 mod settings;
 #[cfg(feature = "tls")]
@@ -32,7 +34,9 @@ pub use mask::Mask;
 #[cfg(feature = "names")]
 pub use name::{Case, file_name};
 pub use outcome::{Answer, Outcome};
-pub use secret::{Secret, SecretError};
+#[cfg(feature = "process")]
+pub use process::{Process, free_port};
+pub use secret::{Secret, SecretError, read_secret};
 pub use settings::{Settings, SettingsError, cleartext, schema_of};
 #[cfg(feature = "tls")]
 pub use tls::{Pem, Tls, TlsFiles};

@@ -11,6 +11,9 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, MapAccess, Visitor},
 };
+use toml::Spanned;
+
+use crate::SettingsError;
 
 /// A secret as written in the configuration: a string, or one of `{ env = "X" }`, `{ file = "p" }`,
 /// `{ credential = "n" }` (systemd's `$CREDENTIALS_DIRECTORY`), `{ command = ["…"] }`.
@@ -84,6 +87,15 @@ impl Secret {
             Self::Kept(Keeper::Command(command)) => format!("printed by the command {command:?}"),
         }
     }
+}
+
+/// Reads a secret of a target's settings; a relative path starts at `base`.
+///
+/// # Errors
+/// What [`Secret::read`] says, pointing at the secret.
+pub fn read_secret(secret: &Spanned<Secret>, base: &Path) -> Result<String, SettingsError> {
+    let value = secret.get_ref().clone().within(base).read();
+    value.map_err(|error| SettingsError::at(secret.span(), error.to_string()))
 }
 
 impl Keeper {

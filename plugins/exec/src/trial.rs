@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, SystemTime},
 };
 
@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use profilesync_target::{
     Answer, Delivery, Document, Limits, Mask, OpenContext, Outcome, ReadBack, State, Status,
     Target,
-    conformance::{CHECKS, Peer, Verdict, World},
+    conformance::{CHECKS, Peer, Verdict, World, deliver_to, holds},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Exec,
@@ -28,8 +28,8 @@ use crate::{
 const REJECT: &str = "PROFILESYNC_TEST_REJECT";
 const GUILTY: &str = "guilty";
 
-/// Why most checks cannot be made.
-const BLIND: &str = "the plugin cannot be read back";
+/// Why most checks are skipped of a plugin that nobody can look behind.
+pub const BLIND: &str = "the plugin cannot be read back";
 
 /// A program to be tried out.
 pub struct Trial {
@@ -124,9 +124,13 @@ struct Moved {
 }
 
 impl Moved {
+    fn app(&self, sdk_app_id: u64) -> u64 {
+        self.base + sdk_app_id.min(31)
+    }
+
     fn moved(&self, document: &Document) -> Document {
         Document {
-            sdk_app_id: self.base + document.sdk_app_id.min(31),
+            sdk_app_id: self.app(document.sdk_app_id),
             ..document.clone()
         }
     }
@@ -177,19 +181,14 @@ impl ReadBack for Moved {
 /// What the program writes to, as far as it tells.
 struct Outside {
     target: Moved,
-    /// Why it could not be read, when it could not.
+    /// Why it could not be read, or not all of it, when it could not.
     unread: Mutex<Option<String>>,
 }
 
 impl Outside {
     /// Adds to what was found that the plugin could not be read.
     fn explained(&self, found: Result<Verdict, String>) -> Result<Verdict, String> {
-        let unread = self
-            .unread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match (found, unread) {
+        match (found, locked(&self.unread).take()) {
             (Err(broken), Some(error)) => {
                 Err(format!("{broken}\n  reading it back failed: {error}"))
             }
@@ -198,9 +197,9 @@ impl Outside {
     }
 }
 
-/// A document of this account with nothing in it but what the state says.
-fn document_of(sdk_app_id: u64, account: &str, state: State) -> Document {
-    let blank = Document {
+/// A document of this account with nothing in it but what the state says, and what of that no document can hold.
+fn document_of(sdk_app_id: u64, account: &str, state: State) -> (Document, Option<String>) {
+    let mut document = Document {
         sdk_app_id,
         account: account.to_owned(),
         revision: 0,
@@ -214,12 +213,16 @@ fn document_of(sdk_app_id: u64, account: &str, state: State) -> Document {
         event_time: 0,
         extra: State::new(),
     };
-    let Ok(Value::Object(mut members)) = serde_json::to_value(&blank) else {
-        return blank;
-    };
-    members.extend(state);
-    // A plugin may hold what no document can, such as a number for a name. Then it differs in all.
-    serde_json::from_value(Value::Object(members)).unwrap_or(blank)
+    let mut odd = None;
+    for (name, value) in state {
+        let mut members = json!(document);
+        members[&name] = value.clone();
+        match serde_json::from_value(members) {
+            Ok(with) => document = with,
+            Err(error) => odd = Some(format!("`{name}` is {value}: {error}")),
+        }
+    }
+    (document, odd)
 }
 
 #[async_trait]
@@ -229,19 +232,22 @@ impl World for Outside {
     }
 
     async fn held(&self, sdk_app_id: u64, account: &str) -> Option<Document> {
-        let blank = document_of(sdk_app_id, account, State::new());
-        match self.target.held(&[blank]).await {
-            Ok(mut held) => held
-                .pop()?
-                .map(|state| document_of(sdk_app_id, account, state)),
-            Err(error) => {
-                self.unread
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get_or_insert(error);
-                None
+        let (blank, _) = document_of(sdk_app_id, account, State::new());
+        let (held, unread) = match self.target.held(&[blank]).await {
+            Ok(mut held) => {
+                let (document, odd) = document_of(sdk_app_id, account, held.pop()??);
+                (Some(document), odd)
             }
+            Err(error) => (None, Some(error)),
+        };
+        if let Some(unread) = unread {
+            locked(&self.unread).get_or_insert(unread);
         }
+        held
+    }
+
+    fn app(&self, sdk_app_id: u64) -> u64 {
+        self.target.app(sdk_app_id)
     }
 
     fn compares_revisions(&self) -> bool {
@@ -253,13 +259,13 @@ impl World for Outside {
 
     fn shown(&self, document: &Document) -> Document {
         let state = self.target.wanted(document).unwrap_or_default();
-        document_of(document.sdk_app_id, &document.account, state)
+        document_of(document.sdk_app_id, &document.account, state).0
     }
 
     async fn refuse(&self, sdk_app_id: u64, account: &str) -> bool {
         let document = Document {
             revision: 1,
-            ..document_of(sdk_app_id, account, State::new())
+            ..document_of(sdk_app_id, account, State::new()).0
         };
         let refused = match self.target.deliver(&[document.into()]).await {
             Answer::Each(mut outcomes) => outcomes.pop(),
@@ -292,41 +298,24 @@ async fn survives(world: &Outside) -> Result<Verdict, String> {
     let document = Document {
         revision: 5,
         name: Some("kept".into()),
-        ..document_of(1, "survivor", State::new())
+        ..document_of(1, "survivor", State::new()).0
     };
     let older = Document {
         revision: 4,
         name: Some("older".into()),
         ..document.clone()
     };
-    deliver(world, &document).await?;
+    deliver_to(world, &[&document]).await?;
     // What is dropped is killed.
     locked(&world.target.exec.idle).clear();
     if world.compares_revisions() {
-        deliver(world, &older).await?;
+        deliver_to(world, &[&older]).await?;
     } else {
         world.target.probe().await?;
     }
-    if let Some(reason) = world.unreadable() {
-        return Ok(Verdict::Skipped(reason));
-    }
-    let (held, shown) = (world.held(1, "survivor").await, world.shown(&document));
-    if held.as_ref() == Some(&shown) {
-        return Ok(Verdict::Passed);
-    }
-    Err(format!(
-        "after it was killed and started again\n  is:        {held:?}\n  should be: {shown:?}"
-    ))
-}
-
-async fn deliver(world: &Outside, document: &Document) -> Result<(), String> {
-    match world.target.deliver(&[document.clone().into()]).await {
-        Answer::Each(outcomes) if matches!(outcomes[..], [Outcome::Delivered { .. }]) => Ok(()),
-        answer => Err(format!(
-            "{:?} was not delivered: {answer:?}",
-            document.account
-        )),
-    }
+    let when = "after it was killed and started again";
+    holds(world, &document, when).await?;
+    Ok(world.unreadable().map_or(Verdict::Passed, Verdict::Skipped))
 }
 
 async fn ends(world: &Outside) -> Result<Verdict, String> {

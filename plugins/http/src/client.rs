@@ -54,7 +54,7 @@ pub struct Connect {
     pub deny_private: bool,
     /// The key `redirects`: most redirects to follow.
     pub redirects: Option<Spanned<u8>>,
-    /// The key `insecure`: credentials may be sent in clear to other machines.
+    /// The key `insecure`: what is secret may be sent in clear to other machines.
     pub insecure: bool,
 }
 
@@ -73,6 +73,11 @@ impl Connect {
         secrets: &mut Secrets,
     ) -> Result<Client, SettingsError> {
         install_crypto();
+        let proxy = match &self.proxy {
+            Some(proxy) => Some((proxy.span(), self.read_proxy(proxy, secrets)?)),
+            None => None,
+        };
+        let plain = plain && proxy.as_ref().is_none_or(|(_, url)| url.scheme() == "http");
         let mut builder = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
@@ -91,14 +96,11 @@ impl Connect {
         {
             builder = builder.identity(identity);
         }
-        if let Some(proxy) = &self.proxy {
-            if self.deny_private {
-                let message =
-                    "with a `proxy`, which looks up names itself, `deny_private` cannot be kept";
-                return Err(SettingsError::at(proxy.span(), message)
-                    .help("remove one of them, and let the proxy refuse private addresses"));
-            }
-            builder = builder.proxy(read_proxy(proxy, secrets)?);
+        if let Some((span, url)) = proxy {
+            builder = builder.proxy(Proxy::all(url).map_err(|error| {
+                let cause = secrets.hide(&cause(&error).to_string());
+                SettingsError::at(span, format!("`proxy` cannot be used: {cause}"))
+            })?);
         }
         if self.deny_private {
             builder = builder.dns_resolver(Arc::new(PublicResolver));
@@ -128,11 +130,11 @@ impl Connect {
         Ok(())
     }
 
-    /// Refuses a URL, the value of `key`, that credentials would be sent to in clear over the network, unless that was
-    /// asked for. `span` is where the URL is written.
+    /// Refuses a URL, the value of `key`, that is secret or gets credentials, where they would cross the network in clear,
+    /// unless that was asked for. `span` is where the URL is written.
     ///
     /// # Errors
-    /// When the URL is plain HTTP, its host is another machine, and `insecure` is not set.
+    /// When the URL is plain HTTP, its host is another machine or behind a proxy, and `insecure` is not set.
     pub fn check_encrypted(
         &self,
         key: &str,
@@ -142,9 +144,48 @@ impl Connect {
         if url.scheme() == "https" || self.insecure {
             return Ok(());
         }
-        let host = url.host_str().unwrap_or_default();
+        // A proxy gets it all, and takes "localhost" for itself.
+        let host = match self.proxy {
+            None => url.host_str().unwrap_or_default(),
+            Some(_) => "",
+        };
         let way_out = format!("begin `{key}` with https://");
         cleartext(span, host, "credentials", &way_out)
+    }
+
+    fn read_proxy(
+        &self,
+        proxy: &Spanned<Secret>,
+        secrets: &mut Secrets,
+    ) -> Result<Url, SettingsError> {
+        let wrong = |message: String| SettingsError::at(proxy.span(), message);
+        if self.deny_private {
+            let message =
+                "with a `proxy`, which looks up names itself, `deny_private` cannot be kept";
+            return Err(wrong(message.into())
+                .help("remove one of them, and let the proxy refuse private addresses"));
+        }
+        let text = secrets.read(proxy.get_ref()).map_err(wrong)?;
+        let url = Url::parse(&text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or_else(|| {
+                wrong("`proxy` is no URL of an HTTP proxy".into())
+                    .help("write it as http://host:3128")
+            })?;
+        if !url.username().is_empty() || url.password().is_some() {
+            if url.scheme() == "http" && !self.insecure {
+                let host = url.host_str().unwrap_or_default();
+                cleartext(
+                    proxy.span(),
+                    host,
+                    "credentials of the proxy",
+                    "begin `proxy` with https://",
+                )?;
+            }
+            secrets.keep_user(url.username(), url.password().unwrap_or_default());
+        }
+        Ok(url)
     }
 }
 
@@ -215,24 +256,6 @@ fn read_ca(path: &Spanned<PathBuf>, base: &Path) -> Result<Vec<Certificate>, Set
             ),
         )),
     }
-}
-
-fn read_proxy(proxy: &Spanned<Secret>, secrets: &mut Secrets) -> Result<Proxy, SettingsError> {
-    let wrong = |message: String| SettingsError::at(proxy.span(), message);
-    let text = secrets.read(proxy.get_ref()).map_err(wrong)?;
-    let url = Url::parse(&text)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .ok_or_else(|| {
-            wrong("`proxy` is no URL of an HTTP proxy".into()).help("write it as http://host:3128")
-        })?;
-    if let Some(password) = url.password() {
-        secrets.keep_user(url.username(), password);
-    }
-    Proxy::all(url).map_err(|error| {
-        let cause = secrets.hide(&cause(&error).to_string());
-        wrong(format!("`proxy` cannot be used: {cause}"))
-    })
 }
 
 /// The innermost reason.

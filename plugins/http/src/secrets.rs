@@ -109,9 +109,9 @@ impl Secrets {
         }
     }
 
-    /// Remembers the password of a URL, and what the user and it make in a header.
+    /// Remembers the password of a URL, or the user that stands for one, and what both make in a header.
     pub(crate) fn keep_user(&mut self, user: &str, password: &str) {
-        self.keep_encoded(password);
+        self.keep_encoded(if password.is_empty() { user } else { password });
         let pair = [
             percent_decode_str(user).collect::<Vec<_>>(),
             percent_decode_str(password).collect(),

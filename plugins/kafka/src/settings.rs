@@ -227,7 +227,7 @@ fn check_topic(topic: &Spanned<String>) -> Result<(), SettingsError> {
 
 /// Compiles the key, which must be of the account and of nothing that changes.
 fn key(text: &Spanned<String>) -> Result<Template, SettingsError> {
-    let template = Template::compile("key", text, Escape::None)?;
+    let template = Template::compile_name("key", text, Escape::None)?;
     let wrong = |why: &str| {
         SettingsError::at(text.span(), format!("`key` {why}"))
             .help("make it of `sdk_app_id` and `account`")
@@ -249,10 +249,6 @@ fn key(text: &Spanned<String>) -> Result<Template, SettingsError> {
     }
     if keys[0].is_empty() || others.contains(&keys[0]) {
         return Err(wrong("is the same for different accounts"));
-    }
-    if template.joins_accounts() {
-        return Err(wrong("can be the same for two accounts")
-            .help("put a colon between `sdk_app_id` and `account`"));
     }
     Ok(template)
 }

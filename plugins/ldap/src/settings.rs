@@ -7,7 +7,7 @@ use std::{
 };
 
 use ldap3::dn_escape;
-use profilesync_target::{Document, OpenContext, Secret, SettingsError, cleartext};
+use profilesync_target::{Document, OpenContext, Secret, SettingsError, cleartext, read_secret};
 use profilesync_template::{Escape, OneOrMany, Source, Template, samples};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -99,13 +99,7 @@ impl Raw {
     /// Reads the password and certificates, and checks every value.
     pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
         let address = self.address()?;
-        let password = self
-            .password
-            .get_ref()
-            .clone()
-            .within(&context.base)
-            .read()
-            .map_err(|error| SettingsError::at(self.password.span(), error.to_string()))?;
+        let password = read_secret(&self.password, &context.base)?;
         if self.bind_dn.get_ref().trim().is_empty() {
             return Err(SettingsError::at(self.bind_dn.span(), "`bind_dn` is empty"));
         }
@@ -247,7 +241,7 @@ impl Raw {
         };
         let wrong = |message: String| SettingsError::at(dn.span(), message);
         let escape = Escape::With(|value| dn_escape(value).into_owned());
-        let naming = Naming::Template(Box::new(Template::compile("dn", dn, escape)?));
+        let naming = Naming::Template(Box::new(Template::compile_name("dn", dn, escape)?));
         let [first, others @ ..] = samples().map(|sample| sample.document);
         let name = |document: &Document| naming.name(document).map_err(wrong);
         let named = name(&first)?;

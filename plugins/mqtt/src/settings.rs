@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use profilesync_target::{OpenContext, Secret, SettingsError, Tls, cleartext};
+use profilesync_target::{OpenContext, Secret, SettingsError, Tls, cleartext, read_secret};
 use rumqttc::{Broker, MqttOptions, TlsConfiguration, Transport};
 use rustls::{ClientConfig, RootCertStore};
 use schemars::JsonSchema;
@@ -117,13 +117,7 @@ fn log_in(
 ) -> Result<(), SettingsError> {
     match (username, password) {
         (Some(username), Some(password)) => {
-            let span = password.span();
-            let password = password
-                .into_inner()
-                .within(base)
-                .read()
-                .map_err(|error| SettingsError::at(span, error.to_string()))?;
-            options.set_credentials(username.into_inner(), password);
+            options.set_credentials(username.into_inner(), read_secret(&password, base)?);
         }
         (Some(username), None) => {
             options.set_username(username.into_inner());

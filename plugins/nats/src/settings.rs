@@ -4,7 +4,7 @@
 use std::{fmt, path::Path, sync::Mutex};
 
 use async_nats::{ConnectOptions, ServerAddr};
-use profilesync_target::{OpenContext, Secret, SettingsError, Tls, cleartext};
+use profilesync_target::{OpenContext, Secret, SettingsError, Tls, cleartext, read_secret};
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
@@ -164,10 +164,7 @@ fn login(
     password: Option<Spanned<Secret>>,
     base: &Path,
 ) -> Result<Login, SettingsError> {
-    let read = |secret: &Spanned<Secret>| {
-        let text = secret.get_ref().clone().within(base).read();
-        text.map_err(|error| SettingsError::at(secret.span(), error.to_string()))
-    };
+    let read = |secret| read_secret(secret, base);
     let [token, credentials] = others;
     match (username, password, token, credentials) {
         (None, None, None, None) => Ok(Login::None),

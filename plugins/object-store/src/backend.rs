@@ -12,7 +12,7 @@ use object_store::{
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
     local::LocalFileSystem,
 };
-use profilesync_target::{Mask, Secret, SettingsError};
+use profilesync_target::{Mask, Secret, SettingsError, read_secret};
 use toml::Spanned;
 use url::{Host, Url};
 
@@ -187,8 +187,7 @@ impl Making<'_> {
         let Some(secret) = secret else {
             return Ok(None);
         };
-        let value = secret.get_ref().clone().within(self.base).read();
-        let value = value.map_err(|error| SettingsError::at(secret.span(), error.to_string()))?;
+        let value = read_secret(secret, self.base)?;
         self.mask.add(&value);
         Ok(Some(value))
     }

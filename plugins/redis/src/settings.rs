@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU64, path::Path};
 
-use profilesync_target::{OpenContext, Secret, SettingsError, Tls, cleartext};
+use profilesync_target::{OpenContext, Secret, SettingsError, Tls, cleartext, read_secret};
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo,
     TlsCertificates,
@@ -117,11 +117,7 @@ impl Raw {
                 if let Some(name) = name {
                     login = login.set_username(name.get_ref());
                 }
-                let secret = password.get_ref().clone().within(&context.base);
-                let secret = secret
-                    .read()
-                    .map_err(|error| SettingsError::at(password.span(), error.to_string()))?;
-                login = login.set_password(secret);
+                login = login.set_password(read_secret(password, &context.base)?);
             }
             (None, None) => (),
         }

@@ -50,7 +50,7 @@ pub(crate) struct Raw {
     /// Refuse private addresses.
     #[serde(default)]
     deny_private: bool,
-    /// Allows to send `auth` to another machine over plain HTTP, where anyone on the way can read it.
+    /// Allows `auth` and the proxy's password to cross the network over plain HTTP, where anyone on the way can read them.
     #[serde(default)]
     insecure: bool,
 }
@@ -168,7 +168,7 @@ fn external_id(text: &Spanned<String>) -> Result<Template, SettingsError> {
             "write it as \"{EXTERNAL_ID}\", and with these alone"
         ))
     };
-    let template = Template::compile("external_id", text, Escape::None)?;
+    let template = Template::compile_name("external_id", text, Escape::None)?;
     let render = |document: &_| {
         template
             .render(document)
@@ -189,10 +189,6 @@ fn external_id(text: &Spanned<String>) -> Result<Template, SettingsError> {
     elsewhere.sdk_app_id += 1;
     if render(&other)? == named || render(&elsewhere)? == named {
         return Err(wrong("`external_id` is the same for several accounts"));
-    }
-    if template.joins_accounts() {
-        return Err(wrong("`external_id` can be the same for two accounts")
-            .help("put a colon between `sdk_app_id` and `account`"));
     }
     Ok(template)
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use profilesync_target::{OpenContext, Secret, SettingsError};
+use profilesync_target::{OpenContext, Secret, SettingsError, read_secret};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -104,7 +104,7 @@ impl Raw {
     /// Reads secrets and certificates, and checks every value.
     pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
         let base = &context.base;
-        let url = read(&self.url, base)?;
+        let url = read_secret(&self.url, base)?;
         let wrong_url = |message: String| {
             let help =
                 "write postgres://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE or sqlite:FILE";
@@ -114,7 +114,7 @@ impl Raw {
         let given = self
             .password
             .as_ref()
-            .map(|secret| read(secret, base))
+            .map(|secret| read_secret(secret, base))
             .transpose()?;
         let password = match (&mut place, given, &self.password) {
             (Place::Network { password: None, .. }, given, _) => given,
@@ -173,11 +173,6 @@ impl Raw {
             identity,
         })
     }
-}
-
-fn read(secret: &Spanned<Secret>, base: &Path) -> Result<String, SettingsError> {
-    let value = secret.get_ref().clone().within(base).read();
-    value.map_err(|error| SettingsError::at(secret.span(), error.to_string()))
 }
 
 fn not_of_a_file<T>(at: &Spanned<T>, key: &str) -> SettingsError {

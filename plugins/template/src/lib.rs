@@ -70,6 +70,24 @@ impl Template {
         Ok(template)
     }
 
+    /// The same of a text that names an account at the other side.
+    ///
+    /// # Errors
+    /// Also when two accounts could share the name.
+    pub fn compile_name(
+        key: &str,
+        text: &Spanned<String>,
+        escape: Escape,
+    ) -> Result<Self, SettingsError> {
+        let template = Self::compile(key, text, escape)?;
+        if template.joins_accounts() {
+            let message = format!("`{key}` can be the same for two accounts");
+            return Err(SettingsError::at(text.span(), message)
+                .help("put more than digits between `sdk_app_id` and `account`, such as a colon"));
+        }
+        Ok(template)
+    }
+
     fn new(source: &str, escape: Escape) -> Result<Self, Error> {
         if source.contains(sections::is_mark) {
             let detail = "it contains one of the noncharacters U+FDD0 to U+FDD2";
@@ -103,17 +121,18 @@ impl Template {
         self.constant
     }
 
-    /// Whether the text names the account, and is the same for two accounts of different apps, because nothing or a
-    /// digit stands between: `{{ sdk_app_id }}{{ account }}`.
-    #[must_use]
-    pub fn joins_accounts(&self) -> bool {
-        samples::twins().any(|[one, other]| {
-            let renamed = Document {
-                account: format!("{}x", one.account),
-                ..one.clone()
+    /// Whether the text can be the same for two accounts of different apps, because it names both with nothing between
+    /// them but digits, which an id of an app may hold too: `{{ sdk_app_id }}00{{ account }}`.
+    fn joins_accounts(&self) -> bool {
+        samples().into_iter().any(|sample| {
+            let document = Document {
+                sdk_app_id: samples::APP,
+                account: samples::ACCOUNT.into(),
+                ..sample.document
             };
-            let text = |document: &Document| self.render(document).ok();
-            text(&one) == text(&other) && text(&one) != text(&renamed)
+            let text = self.render(&document).unwrap_or_default();
+            let between = samples::between(&text);
+            !between.is_empty() && between.concat().bytes().all(|byte| byte.is_ascii_digit())
         })
     }
 

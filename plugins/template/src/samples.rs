@@ -60,28 +60,19 @@ pub fn samples() -> [Sample; 3] {
     ]
 }
 
-/// Pairs of accounts that are the same text when nothing but one certain digit, or nothing, stands between the app's id
-/// and the account.
-pub(crate) fn twins() -> impl Iterator<Item = [Document; 2]> {
-    let [Sample { document, .. }, ..] = samples();
-    let between = ["", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-    between.into_iter().flat_map(move |between| {
-        let twin = |sdk_app_id: String, account: String| Document {
-            sdk_app_id: sdk_app_id.parse().unwrap_or_default(),
-            account,
-            ..document.clone()
-        };
+/// An app and an account to be found again in a text, whatever is done to it: digits that stand for themselves in every
+/// encoding, and that nothing else of a sample holds.
+pub(crate) const APP: u64 = 3_141_592_653;
+pub(crate) const ACCOUNT: &str = "2718281828459";
+
+/// What stands between [`APP`] and [`ACCOUNT`] in a text, wherever they are neighbours.
+pub(crate) fn between(text: &str) -> Vec<&str> {
+    let parts: Vec<_> = text.split(&APP.to_string()).collect();
+    let neighbours = parts.windows(2).flat_map(|around| {
         [
-            // 1·23 and 12·3
-            [
-                twin("1".into(), format!("2{between}3")),
-                twin(format!("1{between}2"), "3".into()),
-            ],
-            // 3·21 and 32·1
-            [
-                twin(format!("2{between}1"), "3".into()),
-                twin("1".into(), format!("3{between}2")),
-            ],
+            around[0].rsplit_once(ACCOUNT).map(|(_, after)| after),
+            around[1].split_once(ACCOUNT).map(|(before, _)| before),
         ]
-    })
+    });
+    neighbours.flatten().collect()
 }

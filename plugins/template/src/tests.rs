@@ -1,5 +1,7 @@
 //! What templates make of documents.
 
+use std::collections::HashSet;
+
 use profilesync_target::Document;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -240,7 +242,17 @@ fn templates_that_join_accounts_are_known() {
         ("{{ account ~ sdk_app_id }}", true),
         ("{{ sdk_app_id }}0{{ account }}", true),
         ("{{ account }}7{{ sdk_app_id }}", true),
+        ("{{ sdk_app_id }}00{{ account }}", true),
+        (
+            "{{ account | urlencode }}{{ 47110815 }}{{ sdk_app_id }}",
+            true,
+        ),
+        ("{{ sdk_app_id }}{{ revision }}{{ account }}", true),
+        ("{{ sdk_app_id }}{{ owner }}{{ account }}", true),
+        ("{{ sdk_app_id }}{{ account }}{{ sdk_app_id }}", true),
         ("{{ sdk_app_id }}:{{ account }}", false),
+        ("{{ sdk_app_id }}00:00{{ account }}", false),
+        ("{{ sdk_app_id }}{{ account }}:{{ sdk_app_id }}", false),
         ("{{ account }}-1{{ sdk_app_id }}", false),
         ("{{ account }}", false),
         ("{{ sdk_app_id }}", false),
@@ -273,6 +285,36 @@ fn what_stands_between_tags_is_known() {
 }
 
 proptest! {
+    #[test]
+    fn accounts_share_a_text_exactly_where_that_is_known(
+        between in "[01:]{0,3}",
+        turned: bool,
+        accounts in prop::collection::vec(("1[01]{0,2}", "[01:]{1,3}"), 50),
+    ) {
+        let [first, last] = match turned {
+            false => ["{{ sdk_app_id }}", "{{ account }}"],
+            true => ["{{ account }}", "{{ sdk_app_id }}"],
+        };
+        let template = compile(&format!("{first}{between}{last}"), Escape::None);
+        let text = |app: &str, account: &str| {
+            let mut document = document(account);
+            document.sdk_app_id = app.parse().unwrap();
+            template.render(&document).unwrap()
+        };
+        if template.joins_accounts() {
+            let (one, long) = ("1", format!("1{between}1"));
+            let texts = match turned {
+                false => [text(one, &format!("{long}x")), text(&long, "1x")],
+                true => [text(one, &format!("x{long}")), text(&long, "x1")],
+            };
+            prop_assert_eq!(&texts[0], &texts[1]);
+        } else {
+            let accounts: HashSet<_> = accounts.into_iter().collect();
+            let texts: HashSet<_> = accounts.iter().map(|(app, account)| text(app, account)).collect();
+            prop_assert_eq!(texts.len(), accounts.len());
+        }
+    }
+
     #[test]
     fn no_value_escapes_from_json(name in any::<String>(), key in any::<String>(), text in any::<String>()) {
         let template = compile(

@@ -122,12 +122,11 @@ impl Given {
     }
 }
 
-/// Whether a header of this name says who is asking. Fewer than may be secret: this refuses to send them in clear, and
-/// `idempotency-key` is none.
+/// Whether a header of this name says who is asking. Fewer than may be secret: these are refused where they would be sent in
+/// clear, and `x-author` need not be.
 fn names_credentials(name: &HeaderName) -> bool {
     let name = name.as_str();
-    let words = [
-        "api-key",
+    let parts = [
         "apikey",
         "authorization",
         "cookie",
@@ -135,7 +134,10 @@ fn names_credentials(name: &HeaderName) -> bool {
         "secret",
         "token",
     ];
-    words.iter().any(|word| name.contains(word))
+    let has_word = name
+        .split(['-', '_'])
+        .any(|word| matches!(word, "auth" | "key"));
+    parts.iter().any(|part| name.contains(part)) || has_word && name != "idempotency-key"
 }
 
 /// Whether a header of this name holds a secret even when it is written out in the configuration.

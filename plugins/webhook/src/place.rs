@@ -116,7 +116,7 @@ impl Made {
         let folder = &fixed[..origin.len() + folder];
         let base = check_url(key, folder, span.clone())?;
         let mut made = Self {
-            template: Template::compile(key, text, Escape::Url)?,
+            template: Template::compile_name(key, text, Escape::Url)?,
             origin: origin.to_owned(),
             empty: usize::MAX,
         };

@@ -75,7 +75,7 @@ pub(crate) struct Raw {
     reject_on: Vec<Statuses>,
     /// TLS.
     tls: Option<Tls>,
-    /// URL of an HTTP proxy to go through, `http://user:password@host:3128`. Those of the environment are not used.
+    /// URL of an HTTP proxy to go through, `http://host:3128`; `https://user:password@host:3129`. Those of the environment are not used.
     #[schemars(with = "Option<Secret>")]
     proxy: Option<Spanned<Secret>>,
     /// Refuses private, loopback, link-local and other addresses that are not public, whatever name leads there.
@@ -84,7 +84,8 @@ pub(crate) struct Raw {
     /// Most redirects by 307 and 308, to the same scheme, host and port, that are followed. Others never are.
     #[schemars(with = "Option<u8>", range(max = 10))]
     redirects: Option<Spanned<u8>>,
-    /// Allows to send `auth` and secret headers to another machine over plain HTTP, where anyone on the way can read them.
+    /// Allows `auth`, secret headers, a secret URL and the proxy's password to cross the network over plain HTTP, where anyone
+    /// on the way can read them.
     #[serde(default)]
     insecure: bool,
 }
@@ -179,7 +180,7 @@ impl Raw {
         let mut action = |key: &str, method: reqwest::Method, url: &Spanned<Secret>| {
             let place = Place::check(key, url, &mut secrets)?;
             connect.check(&place.base, url.span())?;
-            if has_credentials {
+            if has_credentials || place.is_secret {
                 connect.check_encrypted(key, &place.base, url.span())?;
             }
             Ok(Action { method, place })

@@ -1,9 +1,12 @@
 //! `profilesync plugin test`: the conformance suite over any program.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    path::PathBuf,
+};
 
 use clap::Args;
-use profilesync_exec::trial::Trial;
+use profilesync_exec::trial::{BLIND, Trial};
 use profilesync_target::{OpenContext, Period, conformance::Verdict};
 
 use crate::{
@@ -21,6 +24,12 @@ Examples:
   profilesync plugin test --env CRM_URL=http://127.0.0.1:8080 --env CRM_TOKEN -- ./crm
 
 Exit codes: 0 every check passed or was skipped, 1 one failed";
+
+const PROVES_LITTLE: &str = "\
+warning: this proves little. The plugin cannot be read back, so nobody saw what it holds: it may lose, mix up or overwrite
+accounts and pass. Let it answer `read` with what it holds of an account, and say \"read_back\": true in its hello:
+\"Read\" in plugins/exec/PROTOCOL.md. It may do so in tests alone.
+";
 
 /// How it is called.
 #[derive(Args, Debug)]
@@ -48,7 +57,8 @@ pub(super) async fn run(args: &TestArgs) -> Result<(), Failure> {
         base: PathBuf::from("."),
     };
     let trial = Trial::new(args.command.clone(), variables(&args.env)?, context);
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    let (mut passed, mut failed, mut skipped, mut unseen) = (0, 0, 0, 0);
+    let mut told = HashMap::new();
     let mut printed = Ok(());
     trial
         .run(|name, found| {
@@ -59,14 +69,12 @@ pub(super) async fn run(args: &TestArgs) -> Result<(), Failure> {
                 }
                 Ok(Verdict::Skipped(reason)) => {
                     skipped += 1;
+                    unseen += usize::from(reason == BLIND);
                     format!("skipped  {name}: {}\n", harmless(&reason))
                 }
                 Err(broken) => {
                     failed += 1;
-                    let lines = broken
-                        .lines()
-                        .map(|line| format!("           {}\n", harmless(line)));
-                    format!("FAILED   {name}\n{}", lines.collect::<String>())
+                    format!("FAILED   {name}\n{}", failure(name, &broken, &mut told))
                 }
             };
             let line = print(&line);
@@ -79,6 +87,9 @@ pub(super) async fn run(args: &TestArgs) -> Result<(), Failure> {
     print(&format!(
         "{passed} passed, {failed} failed, {skipped} skipped\n"
     ))?;
+    if 0 < unseen {
+        print(&format!("\n{PROVES_LITTLE}"))?;
+    }
     match failed {
         0 => Ok(()),
         1 => Err(Failure::new(Exit::Failed, "a check failed")),
@@ -87,6 +98,25 @@ pub(super) async fn run(args: &TestArgs) -> Result<(), Failure> {
             format!("{failed} checks failed"),
         )),
     }
+}
+
+/// The lines that say how a check failed. One mistake fails most checks: where one saw the same as one before it, or other
+/// values of the same members, that is not told again.
+fn failure(name: &str, broken: &str, told: &mut HashMap<String, String>) -> String {
+    let (first, seen) = broken.split_once('\n').unwrap_or((broken, ""));
+    let is_value = |line: &&str| line.starts_with("    ");
+    let what = seen.lines().filter(|line| !is_value(line)).collect();
+    let seen = match told.entry(what) {
+        Entry::Occupied(before) if !seen.is_empty() => format!("  as in: {}", before.get()),
+        entry => {
+            entry.or_insert_with(|| name.to_owned());
+            seen.to_owned()
+        }
+    };
+    let lines = std::iter::once(first).chain(seen.lines());
+    lines
+        .map(|line| format!("           {}\n", harmless(line)))
+        .collect()
 }
 
 fn variables(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {

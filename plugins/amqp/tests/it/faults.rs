@@ -9,11 +9,7 @@ use lapin::{
 };
 use profilesync_target::{Delivery, Document, Outcome, Target};
 
-use crate::{
-    deliver, deliver_all, document, open,
-    server::Server,
-    world::{declare, drain},
-};
+use crate::{deliver, deliver_all, document, open, server::Server};
 
 #[track_caller]
 fn faulty(outcomes: &[Outcome], count: usize, text: &str) {
@@ -37,7 +33,7 @@ async fn answers_are_sorted() {
     let Some(server) = Server::start("max_message_size = 20000").await else {
         return;
     };
-    declare(&server, "profiles").await;
+    server.declare("profiles").await;
     unroutable_messages_are_the_targets_fault(&server).await;
     a_full_queue_is_the_targets_fault(&server).await;
     an_exchange_that_is_not_there_is_the_targets_fault(&server).await;
@@ -90,10 +86,10 @@ async fn unroutable_messages_are_the_targets_fault(server: &Server) {
         server,
         "exchange = ''\nrouting_key = 'profiles'\nformat = 'profile'",
     );
-    drain(server, "profiles").await;
+    server.drain("profiles").await;
     queue.probe().await.unwrap();
     assert!(deliver(&*queue, &["a"]).await.iter().all(is_delivered));
-    let found = drain(server, "profiles").await;
+    let found = server.drain("profiles").await;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].1, serde_json::to_value(document("a")).unwrap());
 }
@@ -227,7 +223,7 @@ fn client_threads() -> usize {
 async fn dropped_deliveries_leave_no_thread(server: &Server) {
     let profiles = target(server, "exchange = 'profiles'");
     assert!(is_delivered(&deliver(&*profiles, &["a"]).await[0]));
-    server.freeze();
+    server.process.signal("STOP");
     // The first is dropped while it waits for a confirm, the others while they connect.
     for _ in 0..5 {
         let cut = tokio::time::timeout(Duration::from_millis(200), deliver(&*profiles, &["a"]));
@@ -239,7 +235,7 @@ async fn dropped_deliveries_leave_no_thread(server: &Server) {
         }
     };
     let ended = tokio::time::timeout(Duration::from_secs(5), ended).await;
-    server.thaw();
+    server.process.signal("CONT");
     assert!(ended.is_ok(), "{} threads are left", client_threads());
     assert!(is_delivered(&deliver(&*profiles, &["a"]).await[0]));
     profiles.close().await;

@@ -1,27 +1,24 @@
 //! A RabbitMQ node of the test's own, from the system's package, on free ports in a temporary folder.
 
-use std::{
-    fs,
-    io::Write as _,
-    net::TcpListener,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{fs, io::Write as _, path::Path, process::Command};
 
-use lapin::{Connection, ConnectionProperties};
+use lapin::{
+    Connection, ConnectionProperties, ExchangeKind,
+    options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use profilesync_target::{Process, free_port};
+use serde_json::Value;
 use tempfile::TempDir;
 
 const SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
-/// Longest that a node may take to start or stop.
-const PATIENCE: Duration = Duration::from_secs(90);
-
 /// A node, ended when dropped.
 pub(crate) struct Server {
+    /// The program; it ends before its folder goes.
+    pub(crate) process: Process,
     folder: TempDir,
-    child: Option<Child>,
     /// Of AMQP.
     pub(crate) port: u16,
     distribution: u16,
@@ -44,8 +41,8 @@ impl Server {
         .unwrap();
         fs::write(folder.path().join("plugins"), "[].").unwrap();
         let mut server = Self {
+            process: Process::new(folder.path().join("output")),
             folder,
-            child: None,
             port,
             distribution,
         };
@@ -67,64 +64,59 @@ impl Server {
 
     /// Starts the node on the data it has, and waits until it takes connections.
     pub(crate) async fn run(&mut self) {
-        let log = fs::File::create(self.folder.path().join("output")).unwrap();
-        let mut command = self.command(SCRIPT);
         // With this the script becomes the node, instead of waiting for it.
-        command.env("detached", "true");
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        self.child = Some(child.spawn().unwrap());
-        let started = Instant::now();
+        let mut command = self.command(SCRIPT);
+        self.process.start(command.env("detached", "true"));
         while Connection::connect(&self.url(), ConnectionProperties::default())
             .await
             .is_err()
         {
-            let output = || fs::read_to_string(self.folder.path().join("output")).unwrap();
-            assert!(
-                started.elapsed() < PATIENCE,
-                "RabbitMQ does not start: {}",
-                output()
-            );
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            self.process.starting().await;
         }
     }
 
-    /// Ends the node as an operator does, and waits for its end.
-    pub(crate) async fn stop(&mut self) {
-        let Some(mut child) = self.child.take() else {
-            return;
+    /// Makes a durable topic exchange, and a durable queue of the same name that takes all of its messages.
+    pub(crate) async fn declare(&self, name: &str) {
+        let connection = self.connect().await;
+        let channel = connection.create_channel().await.unwrap();
+        let none = FieldTable::default;
+        let exchange = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
         };
-        signal("TERM", child.id());
-        let started = Instant::now();
-        while child.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < PATIENCE, "RabbitMQ does not stop");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        let queue = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        channel
+            .exchange_declare(name.into(), ExchangeKind::Topic, exchange, none())
+            .await
+            .unwrap();
+        channel
+            .queue_declare(name.into(), queue, none())
+            .await
+            .unwrap();
+        let bind = QueueBindOptions::default();
+        channel
+            .queue_bind(name.into(), name.into(), "#".into(), bind, none())
+            .await
+            .unwrap();
+        connection.close(200, "OK".into()).await.unwrap();
+    }
+
+    /// All that a queue holds, taken out: routing keys and bodies.
+    pub(crate) async fn drain(&self, queue: &str) -> Vec<(String, Value)> {
+        let connection = self.connect().await;
+        let channel = connection.create_channel().await.unwrap();
+        let options = BasicGetOptions { no_ack: true };
+        let mut found = Vec::new();
+        while let Some(message) = channel.basic_get(queue.into(), options).await.unwrap() {
+            assert_eq!(*message.properties.delivery_mode(), Some(2));
+            let body = serde_json::from_slice(&message.data).unwrap();
+            found.push((message.routing_key.to_string(), body));
         }
-    }
-
-    /// Ends the node without warning.
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            signal("KILL", child.id());
-            child.wait().unwrap();
-        }
-    }
-
-    /// Whether it was started and not stopped.
-    pub(crate) fn is_running(&self) -> bool {
-        self.child.is_some()
-    }
-
-    /// Stops its work, as a machine without time does.
-    pub(crate) fn freeze(&self) {
-        signal("STOP", self.child.as_ref().unwrap().id());
-    }
-
-    /// Lets it go on.
-    pub(crate) fn thaw(&self) {
-        signal("CONT", self.child.as_ref().unwrap().id());
+        connection.close(200, "OK".into()).await.unwrap();
+        found
     }
 
     /// Runs a command of its operators.
@@ -151,26 +143,4 @@ impl Server {
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null");
         command
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // A frozen node too, and its children end when it does.
-        self.kill();
-    }
-}
-
-fn signal(name: &str, pid: u32) {
-    let status = Command::new("kill")
-        .arg(format!("-{name}"))
-        .arg(pid.to_string())
-        .status()
-        .unwrap();
-    assert!(status.success(), "kill -{name} {pid}");
-}
-
-/// A port that nothing listens on.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

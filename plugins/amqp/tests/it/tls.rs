@@ -1,15 +1,15 @@
 //! TLS against the real server, with a CA of our own and client certificates.
 
-use profilesync_target::{Outcome, write_certificates};
+use profilesync_target::{Outcome, free_port, write_certificates};
 
-use crate::{deliver, open, server::Server, world::declare};
+use crate::{deliver, open, server::Server};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_named_ca_and_the_client_certificate_are_used() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     write_certificates(folder.path(), &["localhost", "client"]);
-    let port = crate::server::free_port();
+    let port = free_port();
     let Some(server) = Server::start(&format!(
         "listeners.ssl.default = 127.0.0.1:{port}
          ssl_options.cacertfile = {}
@@ -25,7 +25,7 @@ async fn the_named_ca_and_the_client_certificate_are_used() {
     else {
         return;
     };
-    declare(&server, "profiles").await;
+    server.declare("profiles").await;
     let with = |host: &str, ca: &str, certificate: &str| {
         open(&format!(
             "url = 'amqps://{host}:{port}'\nexchange = 'profiles'\nusername = 'guest'\npassword = 'guest'

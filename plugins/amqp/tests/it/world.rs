@@ -9,11 +9,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use lapin::{
-    ExchangeKind,
-    options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::FieldTable,
-};
 use profilesync_target::{
     Document, Status, Target,
     conformance::{self, Peer, World},
@@ -21,62 +16,6 @@ use profilesync_target::{
 use tokio::sync::Mutex;
 
 use crate::server::Server;
-
-/// Makes a durable topic exchange and a durable queue of the same name that takes all of its messages.
-pub(crate) async fn declare(server: &Server, name: &str) {
-    let connection = server.connect().await;
-    let channel = connection.create_channel().await.unwrap();
-    let durable = ExchangeDeclareOptions {
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    channel
-        .exchange_declare(
-            name.into(),
-            ExchangeKind::Topic,
-            durable,
-            FieldTable::default(),
-        )
-        .await
-        .unwrap();
-    let durable = QueueDeclareOptions {
-        durable: true,
-        ..QueueDeclareOptions::default()
-    };
-    channel
-        .queue_declare(name.into(), durable, FieldTable::default())
-        .await
-        .unwrap();
-    channel
-        .queue_bind(
-            name.into(),
-            name.into(),
-            "#".into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-        .await
-        .unwrap();
-    connection.close(200, "OK".into()).await.unwrap();
-}
-
-/// All that a queue holds, taken out: routing key, revision in the headers, and body.
-pub(crate) async fn drain(server: &Server, queue: &str) -> Vec<(String, serde_json::Value)> {
-    let connection = server.connect().await;
-    let channel = connection.create_channel().await.unwrap();
-    let mut found = Vec::new();
-    while let Some(message) = channel
-        .basic_get(queue.into(), BasicGetOptions { no_ack: true })
-        .await
-        .unwrap()
-    {
-        assert_eq!(*message.properties.delivery_mode(), Some(2));
-        let body = serde_json::from_slice(&message.data).unwrap();
-        found.push((message.routing_key.to_string(), body));
-    }
-    connection.close(200, "OK".into()).await.unwrap();
-    found
-}
 
 struct Queue {
     server: Arc<Mutex<Server>>,
@@ -94,7 +33,7 @@ impl World for Queue {
 
     async fn held(&self, sdk_app_id: u64, account: &str) -> Option<Document> {
         let mut last = self.last.lock().await;
-        for (key, body) in drain(&*self.server.lock().await, &self.name).await {
+        for (key, body) in self.server.lock().await.drain(&self.name).await {
             last.insert(key, serde_json::from_value(body["data"].clone()).unwrap());
         }
         last.values()
@@ -114,11 +53,11 @@ impl World for Queue {
     async fn turn(&self, peer: Peer) -> bool {
         let mut server = self.server.lock().await;
         match peer {
-            Peer::Dead => server.stop().await,
-            Peer::Slow => server.freeze(),
+            Peer::Dead => server.process.end().await,
+            Peer::Slow => server.process.signal("STOP"),
             Peer::Well => {
-                if server.is_running() {
-                    server.thaw();
+                if server.process.is_running() {
+                    server.process.signal("CONT");
                 } else {
                     server.run().await;
                 }
@@ -141,7 +80,7 @@ async fn the_exchange_keeps_its_promises() {
         let name = format!("profiles{}", worlds.fetch_add(1, Ordering::Relaxed));
         let url = {
             let server = server.lock().await;
-            declare(&server, &name).await;
+            server.declare(&name).await;
             server.url()
         };
         let target = crate::open(&format!(

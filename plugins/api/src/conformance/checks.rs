@@ -4,9 +4,10 @@ use super::{
     MAX_BATCH, MAX_CUTS, PATIENCE, Peer, Verdict, World,
     accounts::{destroyed, hostile_accounts, profile},
     tools::{
-        bisected, deliver, each, ensure, has_no_secret, holds, holds_nothing, is_delivered, polled,
-        seen, skipped,
+        all_delivered, bisected, deliver, each, ensure, has_no_secret, holds, holds_nothing,
+        is_delivered, polled, seen, skipped,
     },
+    words::{difference, instead, said, who},
 };
 use crate::{Delivery, Document, Outcome, ReadBack};
 
@@ -90,10 +91,7 @@ pub(super) async fn full_batches_are_taken(world: &dyn World) -> Found {
         .collect();
     let batch: Vec<_> = documents.iter().cloned().map(Delivery::from).collect();
     let outcomes = each(world.target().deliver(&batch).await, count)?;
-    ensure!(
-        outcomes.iter().all(is_delivered),
-        "a full batch was not delivered: {outcomes:?}"
-    );
+    all_delivered(world, &batch, &outcomes)?;
     for document in &documents {
         holds(world, document, "after a full batch").await?;
     }
@@ -114,14 +112,18 @@ pub(super) async fn a_refused_account_takes_no_other_along(world: &dyn World) ->
         if document.account == "guilty" {
             ensure!(
                 matches!(outcome, Outcome::Rejected { .. }),
-                "an account that is refused is to be parked: {outcome:?}"
+                "{} is refused and must be parked{}",
+                who(world, document),
+                instead("rejected", &said(&outcome))
             );
             has_no_secret(world, outcome.text())?;
             holds_nothing(world, 1, "guilty", "though it was refused").await?;
         } else {
             ensure!(
                 is_delivered(&outcome),
-                "a refused account took others along: {outcome:?}"
+                "{} was taken along by a refused one{}",
+                who(world, document),
+                instead("delivered", &said(&outcome))
             );
             holds(world, document, "beside a refused account").await?;
         }
@@ -138,7 +140,8 @@ pub(super) async fn dead_peers_are_faults(world: &dyn World) -> Found {
     let outcomes = each(world.target().deliver(&batch).await, 1)?;
     ensure!(
         matches!(outcomes[0], Outcome::Fault { .. }),
-        "a dead peer is the target's fault and no account's: {outcomes:?}"
+        "a dead peer is the target's fault and no account's{}",
+        instead("fault", &said(&outcomes[0]))
     );
     let Err(probe) = world.target().probe().await else {
         return Err("a dead peer was probed with success".into());
@@ -163,7 +166,8 @@ pub(super) async fn slow_peers_are_cut_off(world: &dyn World) -> Found {
         let outcomes = each(answer, 1)?;
         ensure!(
             matches!(outcomes[0], Outcome::Fault { .. } | Outcome::Retry { .. }),
-            "a slow peer is no reason to give an account up: {outcomes:?}"
+            "a slow peer is no reason to give an account up{}",
+            instead("fault or retry", &said(&outcomes[0]))
         );
     }
     ensure!(world.turn(Peer::Well).await, "a slow peer cannot recover");
@@ -228,12 +232,16 @@ pub(super) async fn what_is_read_back_is_what_was_delivered(world: &dyn World) -
         .collect();
     let unread = |error| format!("a well peer cannot be read: {error}");
     let held = back.held(&documents).await.map_err(unread)?;
-    ensure!(
-        held == vec![None; documents.len()],
-        "an empty target holds accounts: {held:?}"
-    );
+    for (held, document) in held.iter().zip(&documents) {
+        ensure!(
+            held.is_none(),
+            "{} is read back before it was delivered{}",
+            who(world, document),
+            difference(held.as_ref(), None)
+        );
+    }
     deliver(world, &documents.iter().collect::<Vec<_>>()).await?;
-    in_sync(back, &documents).await?;
+    in_sync(world, back, &documents).await?;
     let later: Vec<_> = accounts
         .iter()
         .enumerate()
@@ -246,12 +254,12 @@ pub(super) async fn what_is_read_back_is_what_was_delivered(world: &dyn World) -
     for (held, document) in held.iter().zip(&later) {
         ensure!(
             *held != back.wanted(document),
-            "the change of {:?} does not show",
-            document.account
+            "{} is read back before it was delivered",
+            who(world, document)
         );
     }
     deliver(world, &later.iter().collect::<Vec<_>>()).await?;
-    in_sync(back, &later).await?;
+    in_sync(world, back, &later).await?;
     if world.turn(Peer::Dead).await {
         let Err(error) = back.held(&later).await else {
             return Err("a dead peer was read".into());
@@ -261,7 +269,11 @@ pub(super) async fn what_is_read_back_is_what_was_delivered(world: &dyn World) -
     Ok(Verdict::Passed)
 }
 
-async fn in_sync(back: &dyn ReadBack, documents: &[Document]) -> Result<(), String> {
+async fn in_sync(
+    world: &dyn World,
+    back: &dyn ReadBack,
+    documents: &[Document],
+) -> Result<(), String> {
     let held = back.held(documents).await;
     let held = held.map_err(|error| format!("a well peer cannot be read: {error}"))?;
     ensure!(
@@ -274,8 +286,9 @@ async fn in_sync(back: &dyn ReadBack, documents: &[Document]) -> Result<(), Stri
         let wanted = back.wanted(document);
         ensure!(
             held == wanted,
-            "{:?} is not read back as it was delivered\n  is:        {held:?}\n  should be: {wanted:?}",
-            document.account
+            "{} is not read back as it was delivered{}",
+            who(world, document),
+            difference(held.as_ref(), wanted.as_ref())
         );
     }
     Ok(())

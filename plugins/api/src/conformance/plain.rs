@@ -36,6 +36,26 @@ pub fn destroyed(revision: u64) -> Document {
     }
 }
 
+/// A profile of app 1 of which nothing but a name is known, `revision 3`.
+#[must_use]
+pub fn named(account: &str, revision: u64) -> Document {
+    Document {
+        status: Status::Active,
+        name: Some(format!("revision {revision}")),
+        ..gone(account, revision)
+    }
+}
+
+/// The same account once it is destroyed.
+#[must_use]
+pub fn gone(account: &str, revision: u64) -> Document {
+    Document {
+        sdk_app_id: 1,
+        account: account.to_owned(),
+        ..destroyed(revision)
+    }
+}
+
 /// Delivers a document alone.
 pub async fn deliver(target: &dyn Target, document: Document) -> Outcome {
     deliver_all(target, &[document.into()]).await.remove(0)

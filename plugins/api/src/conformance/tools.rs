@@ -6,7 +6,10 @@ use std::{
     task::Poll,
 };
 
-use super::{Verdict, World};
+use super::{
+    Verdict, World,
+    words::{difference, instead, members, said, who},
+};
 use crate::{Answer, Delivery, Document, Outcome, Status};
 
 /// Ends a check unless the condition holds.
@@ -30,25 +33,43 @@ pub(super) fn skipped(reason: &str) -> Result<Verdict, String> {
 }
 
 /// Delivers in batches as the daemon does, and insists on success.
-pub(super) async fn deliver(world: &dyn World, documents: &[&Document]) -> Result<(), String> {
+///
+/// # Errors
+/// What was not delivered, and why.
+pub async fn deliver(world: &dyn World, documents: &[&Document]) -> Result<(), String> {
     for chunk in documents.chunks(world.target().limits().batch.max(1)) {
         let batch: Vec<_> = chunk
             .iter()
             .map(|&document| Delivery::from(document.clone()))
             .collect();
         let outcomes = each(world.target().deliver(&batch).await, batch.len())?;
-        for (outcome, Delivery { document }) in outcomes.iter().zip(&batch) {
-            ensure!(
-                is_delivered(outcome),
-                "{:?} at revision {} ({:?}) was not delivered: {outcome:?}",
-                document.account,
-                document.revision,
-                document.status
-            );
-            has_no_secret(world, outcome.text())?;
-        }
+        all_delivered(world, &batch, &outcomes)?;
     }
     Ok(())
+}
+
+/// Insists on success, and tells of the first failure and how many there are.
+pub(super) fn all_delivered(
+    world: &dyn World,
+    batch: &[Delivery],
+    outcomes: &[Outcome],
+) -> Result<(), String> {
+    let failed = batch.iter().zip(outcomes);
+    let mut failed = failed.filter(|(_, outcome)| !is_delivered(outcome));
+    if let Some((Delivery { document }, outcome)) = failed.next() {
+        let others = match failed.count() {
+            0 => String::new(),
+            count => format!("; nor were {count} others of a batch of {}", batch.len()),
+        };
+        return Err(format!(
+            "{} was not delivered{others}{}",
+            who(world, document),
+            instead("delivered", &said(outcome))
+        ));
+    }
+    outcomes
+        .iter()
+        .try_for_each(|outcome| has_no_secret(world, outcome.text()))
 }
 
 /// Delivers a batch, and the halves of what is refused as a whole, as the daemon does.
@@ -76,7 +97,11 @@ pub(super) fn each(answer: Answer, count: usize) -> Result<Vec<Outcome>, String>
         Answer::Whole(outcome) => Ok(vec![outcome; count]),
         Answer::Each(outcomes) => {
             let given = outcomes.len();
-            ensure!(given == count, "{given} outcomes for {count} documents");
+            ensure!(
+                given == count,
+                "a batch was not answered whole{}",
+                instead(&format!("{count} outcomes"), &given.to_string())
+            );
             Ok(outcomes)
         }
     }
@@ -86,12 +111,14 @@ pub(super) fn is_delivered(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Delivered { .. })
 }
 
-/// Insists that the outside holds this document.
-pub(super) async fn holds(
-    world: &dyn World,
-    document: &Document,
-    when: &str,
-) -> Result<(), String> {
+/// Insists that the outside holds this document, an active account's. `when` ends the sentence that says that it does not.
+///
+/// # Errors
+/// What it holds instead.
+///
+/// # Panics
+/// When the account is destroyed.
+pub async fn holds(world: &dyn World, document: &Document, when: &str) -> Result<(), String> {
     assert_eq!(
         document.status,
         Status::Active,
@@ -101,11 +128,12 @@ pub(super) async fn holds(
         return Ok(());
     }
     let held = world.held(document.sdk_app_id, &document.account).await;
-    let shown = Some(world.shown(document));
+    let shown = world.shown(document);
     ensure!(
-        held == shown,
-        "{:?} is not held {when}\n  is:        {held:?}\n  should be: {shown:?}",
-        document.account
+        held.as_ref() == Some(&shown),
+        "{} is not held {when}{}",
+        who(world, document),
+        difference(held.as_ref().map(members).as_ref(), Some(&members(&shown)))
     );
     Ok(())
 }
@@ -121,7 +149,12 @@ pub(super) async fn holds_nothing(
         return Ok(());
     }
     let held = world.held(sdk_app_id, account).await;
-    ensure!(held.is_none(), "{account:?} is held {when}\n  is: {held:?}");
+    ensure!(
+        held.is_none(),
+        "account {account:?} of app {} is held {when}{}",
+        world.app(sdk_app_id),
+        difference(held.as_ref().map(members).as_ref(), None)
+    );
     Ok(())
 }
 

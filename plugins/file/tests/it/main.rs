@@ -11,17 +11,15 @@ mod world;
 use std::{path::Path, time::Duration};
 
 use profilesync_target::{
-    Answer, Delivery, Document, OpenContext, Opened, Outcome, Settings, SettingsError, Status,
-    Target,
+    Answer, Delivery, Document, OpenContext, Opened, Outcome, Settings, SettingsError, Target,
+    conformance::{context, gone as destroyed, named as document},
 };
 
 /// Opens a target named `export` with these settings.
 fn try_open(settings: &str) -> Result<Opened, SettingsError> {
     let context = OpenContext {
-        name: "export".into(),
-        version: "1.2.3",
-        timeout: Duration::from_secs(5),
         base: "/base".into(),
+        ..context("export", Duration::from_secs(5))
     };
     (profilesync_file::KIND.open)(&context, Settings::from_toml(settings)?)
 }
@@ -30,31 +28,6 @@ fn open(path: &Path, settings: &str) -> Box<dyn Target> {
     try_open(&format!("path = {path:?}\n{settings}"))
         .unwrap()
         .target
-}
-
-fn document(account: &str, revision: u64) -> Document {
-    Document {
-        sdk_app_id: 1,
-        account: account.into(),
-        revision,
-        status: Status::Active,
-        name: Some(format!("revision {revision}")),
-        introduction: None,
-        face_url: None,
-        organization: None,
-        owner: None,
-        operator: None,
-        event_time: 1_670_574_414_123,
-        extra: serde_json::Map::new(),
-    }
-}
-
-fn destroyed(account: &str, revision: u64) -> Document {
-    Document {
-        status: Status::Destroyed,
-        name: None,
-        ..document(account, revision)
-    }
 }
 
 /// Delivers as one batch; the text of the one outcome, or of the first.

@@ -2,21 +2,13 @@
 
 use std::{fs, time::Duration};
 
+use profilesync_target::conformance::refused;
+
 use crate::{deliver, document, open, try_open};
 
 #[track_caller]
 fn check(settings: &str, message: &str, at: &str) {
-    let error = try_open(settings)
-        .err()
-        .unwrap_or_else(|| panic!("{settings} was taken"));
-    assert!(
-        error.message.contains(message),
-        "{settings}: {}",
-        error.message
-    );
-    if !at.is_empty() {
-        assert_eq!(&settings[error.span.unwrap()], at, "{}", error.message);
-    }
+    refused(try_open(settings), settings, message, at);
 }
 
 #[test]

@@ -1,21 +1,13 @@
 //! Settings that are refused, and what identifies a target.
 
+use profilesync_target::conformance::refused;
+
 use crate::try_open;
 
 /// The message of settings that are refused, and the text it points at.
 #[track_caller]
 fn check(settings: &str, message: &str, at: &str) {
-    let error = try_open(settings)
-        .err()
-        .unwrap_or_else(|| panic!("{settings} was taken"));
-    assert!(
-        error.message.contains(message),
-        "{settings}: {}",
-        error.message
-    );
-    if !at.is_empty() {
-        assert_eq!(&settings[error.span.unwrap()], at, "{}", error.message);
-    }
+    refused(try_open(settings), settings, message, at);
 }
 
 /// The same of settings that have good brokers and a topic before.
@@ -62,7 +54,7 @@ fn a_key_is_of_the_account() {
         "same for different accounts",
         "'{{ sdk_app_id }}'",
     );
-    let joined = "'{{ sdk_app_id }}{{ account }}'";
+    let joined = "'{{ sdk_app_id }}00{{ account }}'";
     check_with(&format!("key = {joined}"), "same for two accounts", joined);
     let revision = "'{{ account }}{{ revision }}'";
     check_with(

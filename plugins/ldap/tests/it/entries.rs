@@ -267,7 +267,7 @@ async fn refusals_are_sorted() {
     assert!(!outcome.text().contains("hunter"), "{outcome:?}");
 
     // A connection that was closed while idle is not noticed by the account.
-    server.stop();
+    server.process.kill();
     server.restart().await;
     let again = target.deliver(&[innocent]).await;
     let Answer::Each(outcomes) = again else {

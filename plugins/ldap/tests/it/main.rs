@@ -11,18 +11,14 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    Document, OpenContext, Opened, Settings, SettingsError, Status, Target, conformance::deliver,
+    Document, Opened, Settings, SettingsError, Target,
+    conformance::{self, context, deliver},
 };
 use server::{BASE, BIND_DN, PASSWORD, Server};
 
 /// Opens a target with these settings.
 fn try_open(settings: &str) -> Result<Opened, SettingsError> {
-    let context = OpenContext {
-        name: "directory".into(),
-        version: "1.2.3",
-        timeout: Duration::from_secs(5),
-        base: ".".into(),
-    };
+    let context = context("directory", Duration::from_secs(5));
     (profilesync_ldap::KIND.open)(&context, Settings::from_toml(settings)?)
 }
 
@@ -60,28 +56,16 @@ fn full_settings(server: &Server) -> String {
 
 fn document(account: &str, revision: u64) -> Document {
     Document {
-        sdk_app_id: 1_400_000_000,
-        account: account.into(),
-        revision,
-        status: Status::Active,
-        name: Some(format!("Name {revision}")),
+        account: account.to_owned(),
         introduction: Some("Introduction".into()),
-        face_url: Some("http://this.is.newface.url".into()),
-        organization: None,
-        owner: None,
-        operator: Some("leckie".into()),
-        event_time: 1_670_574_414_123,
         extra: serde_json::Map::new(),
+        ..conformance::document(revision)
     }
 }
 
 fn destroyed(account: &str, revision: u64) -> Document {
     Document {
-        status: Status::Destroyed,
-        name: None,
-        introduction: None,
-        face_url: None,
-        operator: None,
-        ..document(account, revision)
+        account: account.to_owned(),
+        ..conformance::destroyed(revision)
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    process::Command,
 };
 
 use ldap3::{Ldap, LdapConnAsync};
+use profilesync_target::{Process, free_port};
 use tempfile::TempDir;
 
 /// Below it are the accounts.
@@ -25,8 +25,9 @@ const SCHEMA: &str = include_str!("profilesync.schema");
 
 /// A running slapd; killed when dropped.
 pub(crate) struct Server {
+    /// The program; it ends before its folder goes.
+    pub(crate) process: Process,
     folder: TempDir,
-    child: Option<Child>,
     /// Where it listens without TLS, and by StartTLS if it has a certificate.
     pub(crate) address: SocketAddr,
     /// Where it listens with TLS from the start, if it has a certificate.
@@ -74,8 +75,8 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         write_configuration(folder.path(), certificate.as_ref());
         let mut server = Self {
+            process: Process::new(folder.path().join("log")),
             folder,
-            child: None,
             address: free_address(),
             tls_address: free_address(),
             tls: certificate.is_some(),
@@ -87,52 +88,17 @@ impl Server {
 
     /// Starts it again after [`Server::stop`], with what it held.
     pub(crate) async fn restart(&mut self) {
-        self.stop();
         let mut urls = format!("ldap://{}", self.address);
         if self.tls {
             urls = format!("{urls} ldaps://{}", self.tls_address);
         }
-        let log = fs::File::create(self.folder.path().join("log")).unwrap();
-        let child = Command::new(program().unwrap())
-            .args(["-d", "0", "-h", &urls, "-f"])
-            .arg(self.folder.path().join("slapd.conf"))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let config = self.folder.path().join("slapd.conf");
+        let mut command = Command::new(program().unwrap());
+        self.process
+            .start(command.args(["-d", "0", "-h", &urls, "-f"]).arg(config));
         while TcpStream::connect(self.address).is_err() {
-            let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "slapd ended: {log}");
-            assert!(Instant::now() < deadline, "slapd does not listen: {log}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            self.process.starting().await;
         }
-    }
-
-    /// Kills it.
-    pub(crate) fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    /// Whether it runs.
-    #[must_use]
-    pub(crate) fn is_running(&self) -> bool {
-        self.child.is_some()
-    }
-
-    /// Sends it a signal: `STOP` lets it hang, `CONT` goes on.
-    pub(crate) fn signal(&self, name: &str) {
-        let Some(child) = &self.child else { return };
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
     }
 
     /// A connection that may do everything.
@@ -160,15 +126,8 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
 fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 /// An account called `guilty`, or an entry with that `cn`, is against the rules of this server.

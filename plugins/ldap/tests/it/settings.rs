@@ -1,5 +1,7 @@
 //! Settings that are refused, and what identifies a target.
 
+use profilesync_target::conformance::refused;
+
 use crate::try_open;
 
 const GOOD: &str = "url = 'ldap://127.0.0.1'\nbind_dn = 'cn=a'\npassword = 'p'\nbase = 'dc=b'\n";
@@ -7,17 +9,7 @@ const GOOD: &str = "url = 'ldap://127.0.0.1'\nbind_dn = 'cn=a'\npassword = 'p'\n
 /// The message of settings that are refused, and the text it points at.
 #[track_caller]
 fn check(settings: &str, message: &str, at: &str) {
-    let error = try_open(settings)
-        .err()
-        .unwrap_or_else(|| panic!("{settings} was taken"));
-    assert!(
-        error.message.contains(message),
-        "{settings}: {}",
-        error.message
-    );
-    if !at.is_empty() {
-        assert_eq!(&settings[error.span.unwrap()], at, "{}", error.message);
-    }
+    refused(try_open(settings), settings, message, at);
 }
 
 /// The same with one line put for the one that begins so, or added.
@@ -121,6 +113,8 @@ fn a_wrong_dn_is_refused() {
     let moves = "`dn` changes with the profile";
     check_with("dn = 'cn={{ account }} {{ name }}'", moves, "");
     check_with("dn = '{{ account }}'", "`dn` is no DN", "");
+    let joined = "'cn={{ sdk_app_id }}00{{ account }}'";
+    check_with(&format!("dn = {joined}"), "same for two accounts", joined);
     let base = "`dn` ends in the `base`";
     check_with("dn = 'cn={{ account }},DC=b'", base, "");
     let line = "dn = 'employeeType=x+o={{ account }}'\nattributes = { O = 'name' }";

@@ -73,9 +73,9 @@ impl World for Slapd {
         *self.admin.lock().await = None;
         let mut server = self.server.lock().await;
         match peer {
-            Peer::Dead => server.stop(),
-            Peer::Slow => server.signal("STOP"),
-            Peer::Well if server.is_running() => server.signal("CONT"),
+            Peer::Dead => server.process.kill(),
+            Peer::Slow => server.process.signal("STOP"),
+            Peer::Well if server.process.is_running() => server.process.signal("CONT"),
             Peer::Well => server.restart().await,
         }
         true

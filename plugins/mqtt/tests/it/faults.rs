@@ -98,7 +98,7 @@ async fn a_restart_between_deliveries_is_no_fault() {
     };
     let target = open(&format!("url = '{}'", server.url()));
     assert!(is_delivered(&deliver(&*target, &["a"]).await[0]));
-    server.stop().await;
+    server.process.end().await;
     server.run().await;
     assert!(is_delivered(&deliver(&*target, &["b"]).await[0]));
     let held: Vec<_> = server.retained(None).await.into_keys().collect();

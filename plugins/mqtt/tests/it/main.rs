@@ -11,18 +11,13 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    Document, OpenContext, Opened, Outcome, Settings, SettingsError, Status, Target,
-    conformance::deliver_all,
+    Document, Opened, Outcome, Settings, SettingsError, Target,
+    conformance::{context, deliver_all, named},
 };
 
 /// Opens a target named `topics` with these settings.
 fn try_open(settings: &str) -> Result<Opened, SettingsError> {
-    let context = OpenContext {
-        name: "topics".into(),
-        version: "1.2.3",
-        timeout: Duration::from_secs(10),
-        base: ".".into(),
-    };
+    let context = context("topics", Duration::from_secs(10));
     (profilesync_mqtt::KIND.open)(&context, Settings::from_toml(settings)?)
 }
 
@@ -32,18 +27,9 @@ fn open(settings: &str) -> Box<dyn Target> {
 
 fn document(account: &str) -> Document {
     Document {
-        sdk_app_id: 1,
-        account: account.into(),
-        revision: 7,
-        status: Status::Active,
         name: Some("NewName".into()),
-        introduction: None,
-        face_url: None,
-        organization: None,
-        owner: None,
         operator: Some("leckie".into()),
-        event_time: 1_670_574_414_123,
-        extra: serde_json::Map::new(),
+        ..named(account, 7)
     }
 }
 

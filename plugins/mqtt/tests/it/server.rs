@@ -1,26 +1,21 @@
 //! A mosquitto of the test's own, on a free port in a temporary folder, with persistence.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::TcpListener,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
 
+use profilesync_target::{Process, free_port};
 use rumqttc::{AsyncClient, Broker, Event, EventLoop, Incoming, MqttOptions, PublishOptions, QoS};
 use tempfile::TempDir;
 
 const PROGRAM: &str = "/usr/sbin/mosquitto";
 
-/// Longest that a server may take to start or stop.
+/// Longest that a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server, ended when dropped.
 pub(crate) struct Server {
+    /// The program; it ends before its folder goes.
+    pub(crate) process: Process,
     folder: TempDir,
-    child: Option<Child>,
     /// Of MQTT without TLS.
     pub(crate) port: u16,
 }
@@ -42,8 +37,8 @@ impl Server {
         );
         fs::write(folder.path().join("mosquitto.conf"), common).unwrap();
         let mut server = Self {
+            process: Process::new(folder.path().join("output")),
             folder,
-            child: None,
             port,
         };
         server.run().await;
@@ -57,56 +52,15 @@ impl Server {
 
     /// Starts the server on the data it has, and waits until it takes connections.
     pub(crate) async fn run(&mut self) {
-        let log = fs::File::create(self.folder.path().join("output")).unwrap();
-        let child = Command::new(PROGRAM)
-            .arg("-c")
-            .arg(self.folder.path().join("mosquitto.conf"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn();
-        self.child = Some(child.unwrap());
-        let started = Instant::now();
+        let config = self.folder.path().join("mosquitto.conf");
+        self.process
+            .start(Command::new(PROGRAM).arg("-c").arg(config));
         while tokio::net::TcpStream::connect(("127.0.0.1", self.port))
             .await
             .is_err()
         {
-            let output = || fs::read_to_string(self.folder.path().join("output")).unwrap();
-            assert!(
-                started.elapsed() < PATIENCE,
-                "mosquitto does not start: {}",
-                output()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.process.starting().await;
         }
-    }
-
-    /// Ends the server as an operator does, which makes it save what it holds, and waits for its end.
-    pub(crate) async fn stop(&mut self) {
-        let Some(mut child) = self.child.take() else {
-            return;
-        };
-        signal("TERM", child.id());
-        let started = Instant::now();
-        while child.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < PATIENCE, "mosquitto does not stop");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Whether it was started and not stopped.
-    pub(crate) fn is_running(&self) -> bool {
-        self.child.is_some()
-    }
-
-    /// Stops its work, as a machine without time does.
-    pub(crate) fn freeze(&self) {
-        signal("STOP", self.child.as_ref().unwrap().id());
-    }
-
-    /// Lets it go on.
-    pub(crate) fn thaw(&self) {
-        signal("CONT", self.child.as_ref().unwrap().id());
     }
 
     /// All retained messages, as a new subscriber gets them.
@@ -156,29 +110,4 @@ async fn incoming(
     tokio::time::timeout(PATIENCE, taking)
         .await
         .expect("mosquitto answers");
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // A test may end with its server frozen.
-            signal("KILL", child.id());
-            let _ = child.wait();
-        }
-    }
-}
-
-fn signal(name: &str, pid: u32) {
-    let status = Command::new("kill")
-        .arg(format!("-{name}"))
-        .arg(pid.to_string())
-        .status()
-        .unwrap();
-    assert!(status.success(), "kill -{name} {pid}");
-}
-
-/// A port that nothing listens on.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

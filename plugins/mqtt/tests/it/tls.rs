@@ -1,6 +1,6 @@
 //! TLS against the real server, with a CA of our own and client certificates.
 
-use profilesync_target::{Outcome, write_certificates};
+use profilesync_target::{Outcome, free_port, write_certificates};
 
 use crate::{deliver, open, server::Server};
 
@@ -9,7 +9,7 @@ async fn the_named_ca_and_the_client_certificate_are_used() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     write_certificates(folder.path(), &["localhost", "client"]);
-    let port = crate::server::free_port();
+    let port = free_port();
     let Some(_server) = Server::start(&format!(
         "per_listener_settings true\nlistener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n\
          require_certificate true\nuse_identity_as_username true\n",

@@ -69,9 +69,9 @@ impl World for Topics {
     async fn turn(&self, peer: Peer) -> bool {
         let mut server = self.server.lock().await;
         match peer {
-            Peer::Dead => server.stop().await,
-            Peer::Slow => server.freeze(),
-            Peer::Well if server.is_running() => server.thaw(),
+            Peer::Dead => server.process.end().await,
+            Peer::Slow => server.process.signal("STOP"),
+            Peer::Well if server.process.is_running() => server.process.signal("CONT"),
             Peer::Well => server.run().await,
         }
         true

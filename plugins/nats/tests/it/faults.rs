@@ -104,12 +104,12 @@ async fn a_server_that_dies_amid_a_delivery_is_at_fault_at_once() {
         .await;
     let target = open_at(&server, "");
     delivered(&*target, document(1)).await;
-    server.pause();
+    server.process.signal("STOP");
     let delivery = deliver(&*target, document(2));
     let killing = async {
         // The delivery has sent its request to a server that does not read it.
         tokio::task::yield_now().await;
-        server.stop();
+        server.process.kill();
     };
     let ended = tokio::time::timeout(Duration::from_secs(10), async {
         tokio::join!(delivery, killing).0
@@ -130,7 +130,7 @@ async fn a_server_that_came_back_between_deliveries_is_no_fault() {
     let target = open_at(&server, "bucket = 'accounts'");
     for revision in 1..4 {
         delivered(&*target, document(revision)).await;
-        server.stop();
+        server.process.kill();
         server.resume().await;
     }
 }

@@ -13,19 +13,14 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    OpenContext, Opened, Outcome, Settings, SettingsError, Target,
-    conformance::{deliver, delivered, destroyed, document},
+    Opened, Outcome, Settings, SettingsError, Target,
+    conformance::{context, deliver, delivered, destroyed, document},
 };
 use server::{PASSWORD, Server};
 
 /// Opens a target named `bus` with these settings.
 fn try_open(settings: &str) -> Result<Opened, SettingsError> {
-    let context = OpenContext {
-        name: "bus".into(),
-        version: "1.2.3",
-        timeout: Duration::from_secs(10),
-        base: ".".into(),
-    };
+    let context = context("bus", Duration::from_secs(10));
     (profilesync_nats::KIND.open)(&context, Settings::from_toml(settings)?)
 }
 

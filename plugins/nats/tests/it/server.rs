@@ -2,31 +2,32 @@
 //! Debian's `nats-server`.
 
 use std::{
-    fs::{self, File},
-    net::TcpListener,
+    fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    process::Command,
+    time::Duration,
 };
 
 use async_nats::{Client, ConnectOptions, HeaderMap, Message, Request};
+use profilesync_target::{Process, free_port};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The password of the user `root`, who may do everything.
 pub(crate) const PASSWORD: &str = "in-auth";
 
-/// How long a server may take to start or to end.
+/// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server that remembers its streams when it is started again. Killed at the end.
 pub(crate) struct Server {
+    /// The program; it ends before its folder goes.
+    pub(crate) process: Process,
     /// Its port on 127.0.0.1.
     pub(crate) port: u16,
     folder: TempDir,
     /// Where the certificates are that a server with TLS wants to see.
     certificates: Option<PathBuf>,
-    child: Option<Child>,
 }
 
 /// Whether the program is there.
@@ -56,14 +57,13 @@ impl Server {
     }
 
     async fn start_with(lines: &str, users: &str, certificates: Option<PathBuf>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let mut server = Self {
-            port: listener.local_addr().unwrap().port(),
-            folder: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            process: Process::new(folder.path().join("log")),
+            folder,
             certificates,
-            child: None,
         };
-        drop(listener);
         let config = format!(
             "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: {:?} }}\n\
              accounts {{ MAIN {{ jetstream: enabled, users: [\n{{ user: root, password: \"{PASSWORD}\" }}\n{users}\n] }}\n\
@@ -87,39 +87,19 @@ impl Server {
 
     /// Starts the server that was stopped, lets it go on after a pause, and waits until JetStream answers.
     pub(crate) async fn resume(&mut self) {
-        match &self.child {
-            Some(child) => signal(child, "CONT"),
-            None => self.child = Some(self.launch()),
+        match self.process.is_running() {
+            true => self.process.signal("CONT"),
+            false => self.launch(),
         }
-        let begun = Instant::now();
         while self.api("INFO", &json!(null)).await.is_err() {
-            assert!(begun.elapsed() < PATIENCE, "nats-server does not answer");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            self.process.starting().await;
         }
     }
 
-    fn launch(&self) -> Child {
-        let log = File::create(self.folder.path().join("log")).unwrap();
-        Command::new(program().unwrap())
-            .arg("-c")
-            .arg(self.config())
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap()
-    }
-
-    /// Kills the server.
-    pub(crate) fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    /// Lets the server answer nothing until it is resumed.
-    pub(crate) fn pause(&self) {
-        signal(self.child.as_ref().unwrap(), "STOP");
+    fn launch(&mut self) {
+        let config = self.config();
+        self.process
+            .start(Command::new(program().unwrap()).arg("-c").arg(config));
     }
 
     /// Makes a stream that takes these subjects, with further settings.
@@ -230,19 +210,6 @@ impl Server {
             .await
             .map_err(|error| error.to_string())
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill")
-        .args([format!("-{name}"), child.id().to_string()])
-        .status();
-    assert!(status.unwrap().success());
 }
 
 /// Decodes base64, so that this file needs no crate for it.

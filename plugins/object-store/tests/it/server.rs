@@ -5,13 +5,12 @@
 
 use std::{
     collections::HashMap,
-    net::{SocketAddr, TcpListener as StdListener},
-    process::{Child, Command, Stdio},
+    net::SocketAddr,
+    process::{Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use object_store::{
@@ -19,6 +18,7 @@ use object_store::{
     aws::{AmazonS3, AmazonS3Builder},
     list::PaginatedListStore as _,
 };
+use profilesync_target::{Process, free_port};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
     net::{TcpListener, TcpStream},
@@ -31,12 +31,9 @@ pub(crate) const KEY: &str = "AKIDPROFILESYNC";
 /// Its secret.
 pub(crate) const SECRET: &str = "in-secret-access-key";
 
-/// How long the server may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// The process. Killed at the end.
 pub(crate) struct Moto {
-    child: Child,
+    process: Process,
     port: u16,
     buckets: AtomicUsize,
 }
@@ -55,31 +52,26 @@ pub(crate) struct Server {
 impl Moto {
     /// A running server; `None` when it is not installed.
     pub(crate) async fn start() -> Option<Arc<Self>> {
-        let port = StdListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .unwrap()
-            .port();
-        let child = launch(port)?;
-        let moto = Self {
-            child,
-            port,
+        let import = Command::new("python3")
+            .args(["-c", "import moto.server, flask"])
+            .stderr(Stdio::null())
+            .status();
+        if !import.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let mut moto = Self {
+            process: Process::new("/dev/null".into()),
+            port: free_port(),
             buckets: AtomicUsize::new(0),
         };
-        let begun = Instant::now();
+        let port = moto.port.to_string();
+        // Not moto_server of the path: that may be a shell script which does not end with its child.
+        let arguments = ["-m", "moto.server", "-H", "127.0.0.1", "-p", &port];
+        moto.process.start(Command::new("python3").args(arguments));
         while moto.request("GET", "/").await.is_none() {
-            assert!(begun.elapsed() < PATIENCE, "moto_server does not answer");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            moto.process.starting().await;
         }
         Some(Arc::new(moto))
-    }
-
-    /// Pauses the process, or lets it go on.
-    pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill")
-            .args([&format!("-{name}"), &pid])
-            .status();
-        assert!(sent.unwrap().success(), "kill -{name} failed");
     }
 
     /// The first bytes of the answer to a request without a body.
@@ -93,35 +85,6 @@ impl Moto {
         let mut answer = vec![0; 64];
         let count = stream.read(&mut answer).await.ok()?;
         (count > 0).then(|| String::from_utf8_lossy(&answer[..count]).into_owned())
-    }
-}
-
-/// The program of the path, or the module of the Python that is there.
-fn launch(port: u16) -> Option<Child> {
-    let port = port.to_string();
-    let has_module = || {
-        let import = Command::new("python3")
-            .args(["-c", "import moto.server, flask"])
-            .stderr(Stdio::null())
-            .status();
-        import.is_ok_and(|status| status.success())
-    };
-    if !has_module() {
-        return None;
-    }
-    // Not moto_server of the path: that may be a shell script which does not end with its child.
-    let child = Command::new("python3")
-        .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    Some(child.unwrap())
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -177,7 +140,7 @@ impl Server {
 
     /// Pauses the process, or lets it go on.
     pub(crate) fn signal(&self, name: &str) {
-        self.moto.signal(name);
+        self.moto.process.signal(name);
     }
 
     /// Answers that the object is too large where the request's line holds this.

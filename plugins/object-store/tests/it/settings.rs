@@ -1,21 +1,13 @@
 //! Settings that are refused, and what identifies a target.
 
+use profilesync_target::conformance::refused;
+
 use crate::try_open;
 
 /// The message of settings that are refused, and the text it points at.
 #[track_caller]
 fn check(settings: &str, message: &str, at: &str) {
-    let error = try_open(settings)
-        .err()
-        .unwrap_or_else(|| panic!("{settings} was taken"));
-    assert!(
-        error.message.contains(message),
-        "{settings}: {}",
-        error.message
-    );
-    if !at.is_empty() {
-        assert_eq!(&settings[error.span.unwrap()], at, "{}", error.message);
-    }
+    refused(try_open(settings), settings, message, at);
 }
 
 const KEYS: &str = "access_key_id = 'id'\nsecret_access_key = 'hunter2'\n";

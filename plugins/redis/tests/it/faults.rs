@@ -150,7 +150,7 @@ async fn a_server_that_came_back_between_deliveries_is_no_fault() {
     let target = open_at(&server, "");
     for revision in 1..4 {
         assert_eq!(delivered(&*target, document(revision)).await, "written");
-        server.stop();
+        server.process.kill();
         server.resume().await;
         let held: u32 = restarted(&server).await;
         assert_eq!(u64::from(held), revision);

@@ -13,19 +13,14 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    OpenContext, Opened, Settings, SettingsError, Target,
-    conformance::{deliver, delivered, destroyed, document},
+    Opened, Settings, SettingsError, Target,
+    conformance::{context, deliver, delivered, destroyed, document},
 };
 use server::{PASSWORD, Server};
 
 /// Opens a target named `cache` with these settings.
 fn try_open(settings: &str) -> Result<Opened, SettingsError> {
-    let context = OpenContext {
-        name: "cache".into(),
-        version: "1.2.3",
-        timeout: Duration::from_secs(10),
-        base: ".".into(),
-    };
+    let context = context("cache", Duration::from_secs(10));
     (profilesync_redis::KIND.open)(&context, Settings::from_toml(settings)?)
 }
 

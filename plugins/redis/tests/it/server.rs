@@ -1,29 +1,23 @@
 //! A redis-server of one's own, on a free port and in a folder that goes with it. Needs the program of Debian's
 //! `redis-server` in the path.
 
-use std::{
-    fs::File,
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::process::Command;
 
+use profilesync_target::{Process, free_port};
 use redis::{Client, FromRedisValue, aio::MultiplexedConnection};
 use tempfile::TempDir;
 
 /// The password of the default user.
 pub(crate) const PASSWORD: &str = "in-auth";
 
-/// How long a server may take to start or to end.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// A server that remembers everything when it is started again. Killed at the end.
 pub(crate) struct Server {
+    /// The program; it ends before its folder goes.
+    pub(crate) process: Process,
     /// Its port on 127.0.0.1.
     pub(crate) port: u16,
     folder: TempDir,
     arguments: Vec<String>,
-    child: Option<Child>,
 }
 
 /// Whether the program is there.
@@ -35,14 +29,13 @@ pub(crate) fn is_installed() -> bool {
 impl Server {
     /// A running server with these arguments beside its own.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let mut server = Self {
-            port: listener.local_addr().unwrap().port(),
-            folder: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            process: Process::new(folder.path().join("log")),
+            folder,
             arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
-            child: None,
         };
-        drop(listener);
         server.resume().await;
         server
     }
@@ -59,43 +52,25 @@ impl Server {
 
     /// Starts the server that was stopped, lets it go on after a pause, and waits until it answers.
     pub(crate) async fn resume(&mut self) {
-        match &self.child {
-            Some(child) => signal(child, "CONT"),
-            None => self.child = Some(self.launch()),
+        match self.process.is_running() {
+            true => self.process.signal("CONT"),
+            false => self.launch(),
         }
-        let begun = Instant::now();
         while self.try_ask::<String>(&["PING"]).await.is_err() {
-            assert!(begun.elapsed() < PATIENCE, "redis-server does not answer");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            self.process.starting().await;
         }
     }
 
-    fn launch(&self) -> Child {
-        let log = File::create(self.folder.path().join("log")).unwrap();
-        Command::new("redis-server")
+    fn launch(&mut self) {
+        let mut command = Command::new("redis-server");
+        command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(["--unixsocket", &self.socket()])
             .args(["--dir", &self.folder.path().to_string_lossy()])
             .args(["--requirepass", PASSWORD, "--save", ""])
             .args(["--appendonly", "yes", "--appendfsync", "always"])
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(log)
-            .spawn()
-            .unwrap()
-    }
-
-    /// Kills the server.
-    pub(crate) fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    /// Lets the server answer nothing until it is resumed.
-    pub(crate) fn pause(&self) {
-        signal(self.child.as_ref().unwrap(), "STOP");
+            .args(&self.arguments);
+        self.process.start(&mut command);
     }
 
     /// What the server answers to a command.
@@ -119,17 +94,4 @@ impl Server {
         let client = Client::open(format!("redis://:{PASSWORD}@127.0.0.1:{}", self.port))?;
         client.get_multiplexed_async_connection().await
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill")
-        .args([format!("-{name}"), child.id().to_string()])
-        .status();
-    assert!(status.unwrap().success());
 }

@@ -52,8 +52,8 @@ impl World for Redis {
         let mut server = self.server.lock().await;
         match peer {
             Peer::Well => server.resume().await,
-            Peer::Dead => server.stop(),
-            Peer::Slow => server.pause(),
+            Peer::Dead => server.process.kill(),
+            Peer::Slow => server.process.signal("STOP"),
         }
         true
     }

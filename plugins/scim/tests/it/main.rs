@@ -10,19 +10,15 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    Document, OpenContext, Opened, Settings, SettingsError, Status, Target, conformance::deliver,
+    Document, Opened, Settings, SettingsError, Target,
+    conformance::{self, context, deliver},
 };
 use serde_json::Value;
 use server::{EXTENSION, TOKEN};
 
 /// Opens a target with these settings.
 fn try_open(settings: &str) -> Result<Opened, SettingsError> {
-    let context = OpenContext {
-        name: "people".into(),
-        version: "1.2.3",
-        timeout: Duration::from_secs(5),
-        base: ".".into(),
-    };
+    let context = context("people", Duration::from_secs(5));
     (profilesync_scim::KIND.open)(&context, Settings::from_toml(settings)?)
 }
 
@@ -89,28 +85,16 @@ async fn resources(url: &str, kind: &str) -> Vec<Value> {
 
 fn document(account: &str, revision: u64) -> Document {
     Document {
-        sdk_app_id: 1_400_000_000,
-        account: account.into(),
-        revision,
-        status: Status::Active,
-        name: Some(format!("Name {revision}")),
+        account: account.to_owned(),
         introduction: Some("Introduction".into()),
-        face_url: Some("http://this.is.newface.url/a.png".into()),
-        organization: None,
-        owner: None,
-        operator: Some("leckie".into()),
-        event_time: 1_670_574_414_123,
         extra: serde_json::Map::new(),
+        ..conformance::document(revision)
     }
 }
 
 fn destroyed(account: &str, revision: u64) -> Document {
     Document {
-        status: Status::Destroyed,
-        name: None,
-        introduction: None,
-        face_url: None,
-        operator: None,
-        ..document(account, revision)
+        account: account.to_owned(),
+        ..conformance::destroyed(revision)
     }
 }

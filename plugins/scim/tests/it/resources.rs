@@ -39,7 +39,7 @@ async fn users_get_the_default_attributes_and_only_what_differs_is_sent() {
         assert_eq!(held["externalId"], "1400000000:Alice");
         assert_eq!(held["displayName"], "Name 1");
         assert_eq!(held["active"], true);
-        let photo = json!([{ "type": "photo", "value": "http://this.is.newface.url/a.png" }]);
+        let photo = json!([{ "type": "photo", "value": "http://this.is.newface.url" }]);
         assert_eq!(held["photos"], photo);
 
         let again = deliver(&*target, document("Alice", 1)).await;

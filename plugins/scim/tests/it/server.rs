@@ -2,11 +2,11 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
 };
 
+use profilesync_target::{Process, free_port};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -22,8 +22,9 @@ const GROUP: &str = "urn:ietf:params:scim:schemas:core:2.0:Group";
 
 /// A running server; killed when dropped.
 pub(crate) struct Server {
+    /// The program; it ends before its folder goes.
+    pub(crate) process: Process,
     folder: TempDir,
-    child: Option<Child>,
     /// Where it listens.
     pub(crate) address: SocketAddr,
 }
@@ -51,22 +52,19 @@ impl Server {
         };
         write("schemas.json", schemas());
         write("types.json", types());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut server = Self {
+            process: Process::new(folder.path().join("log")),
             folder,
-            child: None,
-            address: listener.local_addr().unwrap(),
+            address: SocketAddr::from(([127, 0, 0, 1], free_port())),
         };
-        drop(listener);
         server.restart().await;
         server
     }
 
     /// Starts it again after [`Server::stop`], empty.
     pub(crate) async fn restart(&mut self) {
-        self.stop();
-        let log = fs::File::create(self.folder.path().join("log")).unwrap();
-        let child = Command::new("python3")
+        let mut command = Command::new("python3");
+        command
             .args([
                 "-c",
                 "import sys; from scim2_server.testserver.cli import main; sys.exit(main())",
@@ -79,59 +77,17 @@ impl Server {
                 "--resource-type",
                 "types.json",
             ])
-            .current_dir(self.folder.path())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
-        let deadline = Instant::now() + Duration::from_secs(60);
+            .current_dir(self.folder.path());
+        self.process.start(&mut command);
         while TcpStream::connect(self.address).is_err() {
-            let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "scim2-server ended: {log}");
-            assert!(
-                Instant::now() < deadline,
-                "scim2-server does not listen: {log}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.process.starting().await;
         }
-    }
-
-    /// Kills it, and with it all it holds.
-    pub(crate) fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    /// Whether it runs.
-    #[must_use]
-    pub(crate) fn is_running(&self) -> bool {
-        self.child.is_some()
-    }
-
-    /// Sends it a signal: `STOP` lets it hang, `CONT` goes on.
-    pub(crate) fn signal(&self, name: &str) {
-        let Some(child) = &self.child else { return };
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
     }
 
     /// The `url` of a target.
     #[must_use]
     pub(crate) fn url(&self) -> String {
         format!("http://{}/v2", self.address)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

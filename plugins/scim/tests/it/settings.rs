@@ -1,5 +1,7 @@
 //! Settings that are refused, and what identifies a target.
 
+use profilesync_target::conformance::refused;
+
 use crate::try_open;
 
 /// The message of settings that are refused, and the text it points at; they have a good URL before.
@@ -9,17 +11,7 @@ fn check_with(line: &str, message: &str, at: &str) {
         true => line.to_owned(),
         false => format!("url = 'https://a/v2'\n{line}"),
     };
-    let error = try_open(&settings)
-        .err()
-        .unwrap_or_else(|| panic!("{settings} was taken"));
-    assert!(
-        error.message.contains(message),
-        "{settings}: {}",
-        error.message
-    );
-    if !at.is_empty() {
-        assert_eq!(&settings[error.span.unwrap()], at, "{}", error.message);
-    }
+    refused(try_open(&settings), &settings, message, at);
 }
 
 #[test]
@@ -39,11 +31,11 @@ fn wrong_settings_are_refused() {
         "",
     );
     check_with(
-        "external_id = '{{ sdk_app_id }}{{ account }}'",
+        "external_id = '{{ sdk_app_id }}00{{ account }}'",
         "can be the same for two accounts",
         "",
     );
-    let moves = "external_id = '{{ sdk_app_id }}{{ account }}{{ revision }}'";
+    let moves = "external_id = '{{ sdk_app_id }}:{{ account }}{{ revision }}'";
     check_with(moves, "changes with the profile", "");
     check_with(
         "external_id = '{{ accont }}'",
@@ -85,6 +77,12 @@ fn credentials_do_not_cross_the_network_in_clear() {
         "would cross the network in clear",
         "'http://id.example/v2'",
     );
+    let issuer = "{ type = 'oauth2', token_url = 'http://id.example/', client_id = 'a', client_secret = 'b' }";
+    let proxy = "'http://user:pass@proxy.example'";
+    for (line, at) in [("auth", issuer), ("proxy", proxy)] {
+        let clear = "would cross the network in clear";
+        check_with(&format!("{line} = {at}"), clear, at);
+    }
     for well in [
         format!("{far}\n{bearer}\ninsecure = true"),
         format!("url = 'http://127.0.0.1:1/v2'\n{bearer}"),

@@ -18,18 +18,13 @@ mod tables;
 mod tls;
 mod world;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use profilesync_target::{OpenContext, Opened, Settings, SettingsError, Target};
+use profilesync_target::{Opened, Settings, SettingsError, Target, conformance::context};
 
 /// Opens a target by its settings.
 fn try_open(settings: &str) -> Result<Opened, SettingsError> {
-    let context = OpenContext {
-        name: "db".into(),
-        version: "1.2.3",
-        timeout: Duration::from_secs(10),
-        base: PathBuf::from("."),
-    };
+    let context = context("db", Duration::from_secs(10));
     (profilesync_sql::KIND.open)(&context, Settings::from_toml(settings)?)
 }
 

@@ -1,22 +1,16 @@
 //! Settings that are refused, and what identifies a target.
 
+use profilesync_target::conformance::refused;
+
 use crate::try_open;
 
 /// The message of settings that are refused, and the text it points at.
 #[track_caller]
 fn check(settings: &str, message: &str, at: &str) {
-    let error = try_open(settings)
-        .err()
-        .unwrap_or_else(|| panic!("{settings} was taken"));
-    assert!(
-        error.message.contains(message),
-        "{settings}: {}",
-        error.message
-    );
-    assert!(!error.message.contains("hunter2"), "{}", error.message);
-    if !at.is_empty() {
-        assert_eq!(&settings[error.span.unwrap()], at, "{}", error.message);
-    }
+    let opened = try_open(settings);
+    let error = format!("{:?}", opened.as_ref().err());
+    assert!(!error.contains("hunter2"), "{error}");
+    refused(opened, settings, message, at);
 }
 
 /// The same of settings that are good before.

@@ -16,18 +16,13 @@ mod world;
 use std::time::Duration;
 
 use profilesync_target::{
-    Answer, Delivery, Document, OpenContext, Opened, Outcome, Settings, SettingsError, Status,
-    Target,
+    Answer, Delivery, Document, Opened, Outcome, Settings, SettingsError, Status, Target,
+    conformance::context,
 };
 
 /// Opens a target named `crm` with these settings.
 fn try_open(settings: &str) -> Result<Opened, SettingsError> {
-    let context = OpenContext {
-        name: "crm".into(),
-        version: "1.2.3",
-        timeout: Duration::from_secs(5),
-        base: ".".into(),
-    };
+    let context = context("crm", Duration::from_secs(5));
     (profilesync_webhook::KIND.open)(&context, Settings::from_toml(settings)?)
 }
 

@@ -1,21 +1,13 @@
 //! Settings that are refused, and what identifies a target.
 
+use profilesync_target::conformance::refused;
+
 use crate::try_open;
 
 /// The message of settings that are refused, and the text it points at.
 #[track_caller]
 fn check(settings: &str, message: &str, at: &str) {
-    let error = try_open(settings)
-        .err()
-        .unwrap_or_else(|| panic!("{settings} was taken"));
-    assert!(
-        error.message.contains(message),
-        "{settings}: {}",
-        error.message
-    );
-    if !at.is_empty() {
-        assert_eq!(&settings[error.span.unwrap()], at, "{}", error.message);
-    }
+    refused(try_open(settings), settings, message, at);
 }
 
 /// The same of settings that have a good URL before.
@@ -101,6 +93,8 @@ fn wrong_templates_are_refused() {
         "`acount` is undefined",
         "acount",
     );
+    let joined = "'https://a/{{ sdk_app_id }}00{{ account }}'";
+    check(&format!("url = {joined}"), "same for two accounts", joined);
     check(
         "url = 'https://a/{{ name | safe }}/../x'",
         "segment of dots",
@@ -211,9 +205,11 @@ fn wrong_ways_to_the_target_are_refused() {
 fn credentials_do_not_cross_the_network_in_clear() {
     let clear = "would cross the network in clear";
     let bearer = "auth = { type = 'bearer', token = 'x' }";
-    let header = "headers = { x-api-key = 'x' }";
+    let headers = ["x-api-key", "X-Auth-Key", "x-auth", "cookie"]
+        .map(|name| format!("headers = {{ {name} = 'x' }}"));
+    let [api_key, auth_key, auth, cookie] = headers.each_ref().map(String::as_str);
     let kept = "headers = { x = { command = ['echo', 'x'] } }";
-    for credentials in [bearer, header, kept] {
+    for credentials in [bearer, api_key, auth_key, auth, cookie, kept] {
         let far = "'http://crm.example/{{ account }}'";
         check(&format!("url = {far}\n{credentials}"), clear, far);
         for key in ["on_not_found", "delete"] {
@@ -260,6 +256,46 @@ fn credentials_do_not_cross_the_network_in_clear() {
     ] {
         try_open(&format!("url = 'http://crm.example'\n{harmless}")).unwrap();
     }
+}
+
+#[test]
+fn a_secret_url_does_not_cross_the_network_in_clear() {
+    let clear = "would cross the network in clear";
+    let secret = |url: &str| format!("{{ command = ['printf', '%s', '{url}'] }}");
+    let far = secret("http://crm.example/hooks/{{ account }}?key=x");
+    check(&format!("url = {far}"), clear, &far);
+    for key in ["on_not_found", "delete"] {
+        check_with(&format!("{key} = {{ url = {far} }}"), clear, &far);
+    }
+    try_open(&format!("url = {far}\ninsecure = true")).unwrap();
+    for well in ["https://crm.example/hooks/x", "http://127.0.0.1:1/hooks/x"] {
+        try_open(&format!("url = {}", secret(well))).unwrap();
+    }
+}
+
+#[test]
+fn nothing_secret_reaches_a_proxy_in_clear() {
+    let clear = "would cross the network in clear";
+    for far in [
+        "'http://user:pass@proxy.example'",
+        "'http://token@10.0.0.1:3128'",
+    ] {
+        let proxy = format!("proxy = {far}");
+        check_with(&proxy, clear, far);
+        try_open(&format!("url = 'https://a/'\n{proxy}\ninsecure = true")).unwrap();
+    }
+    for well in [
+        "'http://proxy.example'",
+        "'https://user:pass@proxy.example'",
+        "'http://user:pass@[::1]:3128'",
+    ] {
+        try_open(&format!("url = 'https://a/'\nproxy = {well}")).unwrap();
+    }
+    // What this machine is sent goes over the network first.
+    let near = "'http://127.0.0.1/'";
+    let bearer = "auth = { type = 'bearer', token = 'x' }\nproxy = 'http://proxy.example'";
+    check(&format!("url = {near}\n{bearer}"), clear, near);
+    try_open(&format!("url = 'https://a/'\n{bearer}")).unwrap();
 }
 
 #[test]
