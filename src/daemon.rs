@@ -218,6 +218,7 @@ fn store_options(config: &Arc<ArcSwap<Config>>, metrics: &Metrics) -> store::Opt
         cache_bytes: config.store.cache,
         history: config.store.history,
         history_per_account: config.store.history_per_account,
+        max_lag: config.store.max_lag,
         journal_max: config.store.journal_max,
         metrics: metrics.clone(),
         app_name: Arc::new(move |app| {

@@ -11,6 +11,7 @@ mod keys;
 pub mod offline;
 mod open;
 pub mod records;
+mod rest;
 mod retention;
 mod sled;
 mod snapshot;

@@ -77,6 +77,7 @@ impl Side for Server {
 
     /// It keeps everything in memory.
     async fn clear(&mut self) {
+        self.process.kill();
         self.restart().await;
     }
 

@@ -18,6 +18,8 @@ use crate::{
 
 /// Results are written no more often. A batch costs the index far more than one more result in it.
 const WRITE_INTERVAL: Duration = Duration::from_millis(10);
+/// But so many make a batch at once.
+const WRITE_COUNT: usize = 512;
 /// Cursors that moved without any result (accounts that were skipped) are written no more often.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -102,9 +104,10 @@ impl Books {
         if self.is_writing() {
             return None;
         }
-        match self.settled.is_empty() {
-            false => Some(self.saved + WRITE_INTERVAL),
-            true => self.dirty.then(|| self.saved + SAVE_INTERVAL),
+        match self.settled.len() {
+            0 => self.dirty.then(|| self.saved + SAVE_INTERVAL),
+            1..WRITE_COUNT => Some(self.saved + WRITE_INTERVAL),
+            _ => Some(self.saved),
         }
     }
 
@@ -115,7 +118,8 @@ impl Books {
         ledger: &dyn Ledger,
         (now, last): (Instant, bool),
     ) -> bool {
-        let gathering = !self.settled.is_empty() && now < self.saved + WRITE_INTERVAL;
+        let gathering =
+            (1..WRITE_COUNT).contains(&self.settled.len()) && now < self.saved + WRITE_INTERVAL;
         if self.is_writing() || gathering && !self.urgent && !last {
             return false;
         }

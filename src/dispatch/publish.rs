@@ -34,13 +34,13 @@ impl Lag {
 }
 
 impl Loop {
-    /// Shows the status, unless that was done a moment ago. Returns when to do it again.
+    /// Shows the status, unless the loop is busy and was so when that was done a moment ago. Returns when to do it again.
     pub(super) fn publish(&mut self, now: Instant) -> Result<Option<Instant>, StoreError> {
         let busy = !self.calls.is_empty() || self.books.backlog() > 0;
-        if busy && now < self.published + BUSY {
+        if busy && self.shown_busy && now < self.published + BUSY {
             return Ok(Some(self.published + BUSY));
         }
-        self.published = now;
+        (self.published, self.shown_busy) = (now, busy);
         let mut status = self.status(now);
         status.lag_seconds = self.lag(status.due, now)?.map_or(0.0, report::age);
         // A count may still be under way.

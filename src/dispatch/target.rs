@@ -72,6 +72,7 @@ pub(super) struct Loop {
     pub(super) meter: Meter,
     pub(super) seldom: Seldom,
     pub(super) published: Instant,
+    pub(super) shown_busy: bool,
     pub(super) lag: Lag,
     pub(super) delivered: u64,
     /// Accounts in calls.
@@ -118,6 +119,7 @@ impl Loop {
             meter: Meter::new(metrics, &target.name),
             seldom: Seldom::default(),
             published: now,
+            shown_busy: false,
             lag: Lag::new(),
             inflight: 0,
             calls: JoinSet::new(),
@@ -400,6 +402,8 @@ impl Loop {
         match decision {
             Decision::Deliver => {}
             Decision::Leave => {
+                // It may have been counted among those that wait just before it was delivered.
+                self.judge.settled(id, &before);
                 self.work.leave(id);
                 return Ok(None);
             }

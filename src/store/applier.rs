@@ -28,6 +28,7 @@ use crate::{
         codec::Meta,
         index::{Index, IndexError},
         open::{self, Opened, Progress},
+        rest::Round,
         retention::{Forgetting, HistorySweep},
         snapshots::{Snapshots, free_bytes},
         state_dir::{LastRun, StateDir, sync_folder},
@@ -43,12 +44,6 @@ const REQUESTS: usize = 1024;
 /// than the journal's own reserve, so what was acknowledged still finds room.
 const RESERVE_BYTES: u64 = 4 << 20;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// While events arrive faster than they are applied, the thread rests so many times as long as each batch took: an OK
-/// needs the processor now, and applying is cheaper later, when many events of an account are one write…
-const REST: u32 = 4;
-/// …but never longer than this, and not when it is further behind than so many events.
-const REST_MAX: Duration = Duration::from_millis(100);
-const REST_LAG: u64 = 50_000;
 /// How long a session that failed is let lie.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -64,6 +59,8 @@ pub struct Options {
     pub history: Duration,
     /// How many events of one account are kept.
     pub history_per_account: NonZeroU32,
+    /// Events in the journal that are not applied beyond which the listener slows down.
+    pub max_lag: u64,
     /// Journal bytes since the last snapshot that ask for a new one.
     pub journal_max: u64,
     /// Where events are counted.
@@ -245,9 +242,14 @@ impl Worker {
                 let start = Instant::now();
                 self.apply(session, &records, writes)?;
                 let newest = *self.synced.borrow();
-                let behind = newest.saturating_sub(session.meta.applied);
-                if newest > synced && (1..REST_LAG).contains(&behind) && !stopping {
-                    thread::sleep((start.elapsed() * REST).min(REST_MAX));
+                let round = Round {
+                    took: start.elapsed(),
+                    applied: records.len() as u64,
+                    arrived: newest - synced,
+                    behind: newest.saturating_sub(session.meta.applied),
+                };
+                if !stopping {
+                    thread::sleep(round.rest(self.options.max_lag));
                 }
             }
             if last_housekeeping.elapsed() >= HOUSEKEEPING {

@@ -28,19 +28,21 @@ pub(crate) enum Table {
 }
 
 impl Table {
+    /// All of them, in the order of their keys.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Meta,
+        Self::Target,
+        Self::Delivery,
+        Self::Account,
+        Self::History,
+        Self::Change,
+        Self::Retry,
+    ];
+
     /// The table of a key.
     pub(crate) fn of(key: &[u8]) -> Option<Self> {
-        const TABLES: [Table; 7] = [
-            Table::Meta,
-            Table::Target,
-            Table::Delivery,
-            Table::Account,
-            Table::History,
-            Table::Change,
-            Table::Retry,
-        ];
         let first = *key.first()?;
-        TABLES.into_iter().find(|&table| table as u8 == first)
+        Self::ALL.into_iter().find(|&table| table as u8 == first)
     }
 
     /// The half-open range of all keys of the table.

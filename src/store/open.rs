@@ -2,7 +2,7 @@
 //! newest good snapshot. The journal does the rest.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     num::NonZero,
     ops::ControlFlow,
     path::Path,
@@ -111,15 +111,26 @@ fn open_existing(
     Ok(Some((index, meta)))
 }
 
-/// Reads everything: sled notices some damage only then, and loses some silently.
+/// Reads everything: sled notices some damage only then, and loses some silently. It takes a while for the processor, so
+/// every table has a thread.
 pub(crate) fn verify(index: &dyn Index, meta: &Meta) -> Result<(), IndexError> {
+    let mut bounds = keys::Table::ALL.map(|table| table.range().1);
+    // What is in no table counts too.
+    bounds[bounds.len() - 1] = vec![u8::MAX];
+    let mut from = Vec::new();
     let (mut entries, mut sum) = (0_u64, 0_u64);
-    index.scan(&[], &[u8::MAX], &mut |key, value| {
-        if key != keys::META {
-            entries += 1;
-            sum = sum.wrapping_add(checksum(key, value));
-        }
-        ControlFlow::Continue(())
+    thread::scope(|scope| {
+        let parts = bounds.map(|to| {
+            let from = mem::replace(&mut from, to.clone());
+            scope.spawn(move || count(index, &from, &to))
+        });
+        parts.into_iter().try_for_each(|part| {
+            let panicked = |_| Err(IndexError("checking the index panicked".into()));
+            let (part_entries, part_sum) = part.join().unwrap_or_else(panicked)?;
+            entries += part_entries;
+            sum = sum.wrapping_add(part_sum);
+            Ok(())
+        })
     })?;
     if entries != meta.entries {
         return Err(IndexError(format!(
@@ -131,6 +142,19 @@ pub(crate) fn verify(index: &dyn Index, meta: &Meta) -> Result<(), IndexError> {
         return Err(IndexError("the index has a wrong checksum".into()));
     }
     Ok(())
+}
+
+/// How many entries a range has, and their checksum.
+fn count(index: &dyn Index, from: &[u8], to: &[u8]) -> Result<(u64, u64), IndexError> {
+    let (mut entries, mut sum) = (0, 0_u64);
+    index.scan(from, to, &mut |key, value| {
+        if key != keys::META {
+            entries += 1;
+            sum = sum.wrapping_add(checksum(key, value));
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok((entries, sum))
 }
 
 fn rebuild(
@@ -242,7 +266,7 @@ fn filled<T>(index: &SledIndex, read: impl FnOnce(Put<'_>) -> Result<T, Load>) -
                 return Ok(());
             }
             let gone = |_| IndexError("the index takes no entries".into());
-            sender.send(std::mem::take(&mut waiting)).map_err(gone)
+            sender.send(mem::take(&mut waiting)).map_err(gone)
         });
         if read.is_ok() {
             // Refused only when every worker has failed, which says why below.

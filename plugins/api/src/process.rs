@@ -89,11 +89,12 @@ impl Process {
         if self.child.is_some() {
             self.signal("TERM");
         }
-        let Some(mut child) = self.child.take() else {
-            return;
-        };
         for _ in 0..MOST_LOOKS {
+            let Some(child) = &mut self.child else {
+                return;
+            };
             if child.try_wait().expect("a child can be asked").is_some() {
+                self.child = None;
                 return;
             }
             tokio::time::sleep(MOMENT).await;

@@ -219,7 +219,7 @@ fn document_of(sdk_app_id: u64, account: &str, state: State) -> (Document, Optio
         members[&name] = value.clone();
         match serde_json::from_value(members) {
             Ok(with) => document = with,
-            Err(error) => odd = Some(format!("`{name}` is {value}: {error}")),
+            Err(error) => odd = Some(format!("`{name}`: {error}")),
         }
     }
     (document, odd)

@@ -149,7 +149,10 @@ impl Connect {
             None => url.host_str().unwrap_or_default(),
             Some(_) => "",
         };
-        let way_out = format!("begin `{key}` with https://");
+        let way_out = match self.proxy {
+            None => format!("begin `{key}` with https://"),
+            Some(_) => format!("begin `{key}` with https://, for the `proxy` gets it too"),
+        };
         cleartext(span, host, "credentials", &way_out)
     }
 

@@ -73,7 +73,7 @@ impl Template {
     /// The same of a text that names an account at the other side.
     ///
     /// # Errors
-    /// Also when two accounts could share the name.
+    /// Also when it runs the app's id and the account together, so that two accounts could share the name.
     pub fn compile_name(
         key: &str,
         text: &Spanned<String>,

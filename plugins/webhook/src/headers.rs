@@ -81,7 +81,7 @@ pub(crate) fn given_headers(
         let text = secrets.read(secret.get_ref()).map_err(wrong)?;
         let is_inline = matches!(secret.get_ref(), Secret::Inline(_));
         let is_secret = !is_inline || names_a_secret(&name);
-        headers.has_credentials |= !is_inline || names_credentials(&name);
+        headers.has_credentials |= !is_inline || names_credentials(name.as_str());
         if is_secret {
             secrets.keep(&text);
             literals(&text).for_each(|literal| secrets.keep_header(literal));
@@ -122,21 +122,22 @@ impl Given {
     }
 }
 
-/// Whether a header of this name says who is asking. Fewer than may be secret: these are refused where they would be sent in
-/// clear, and `x-author` need not be.
-fn names_credentials(name: &HeaderName) -> bool {
-    let name = name.as_str();
+/// Whether a header or a member of a query of this name, in lower case, says who is asking. Fewer than may be secret: these
+/// are refused where they would be sent in clear, and `x-author` need not be.
+pub(crate) fn names_credentials(name: &str) -> bool {
     let parts = [
         "apikey",
+        "authentication",
         "authorization",
         "cookie",
+        "passphrase",
         "passw",
         "secret",
         "token",
     ];
     let has_word = name
         .split(['-', '_'])
-        .any(|word| matches!(word, "auth" | "key"));
+        .any(|word| matches!(word, "auth" | "key" | "pass"));
     parts.iter().any(|part| name.contains(part)) || has_word && name != "idempotency-key"
 }
 

@@ -10,12 +10,16 @@ use profilesync_template::{Escape, Template, first_tag, literals, samples};
 use reqwest::Url;
 use toml::Spanned;
 
+use crate::headers::names_credentials;
+
 /// Where requests go.
 pub(crate) struct Place {
     /// As far as it is the same for all: scheme, host, port, and the path's first segments.
     pub(crate) base: Url,
     /// Whether the URL is a secret beyond its host.
-    pub(crate) is_secret: bool,
+    is_secret: bool,
+    /// Whether a secret or a member of the query says who is asking.
+    pub(crate) has_credentials: bool,
     made: Option<Made>,
     identity: String,
 }
@@ -45,9 +49,18 @@ impl Place {
                 true,
             ),
         };
+        let mut has_credentials = is_secret;
         if is_secret {
             literals(&text).for_each(|literal| secrets.keep_url(literal));
         } else if let Some((_, query)) = text.split_once('?') {
+            has_credentials = literals(query).any(|literal| {
+                let members = literal
+                    .split('&')
+                    .filter_map(|member| member.split_once('='));
+                members
+                    .filter(|(_, value)| !value.is_empty())
+                    .any(|(name, _)| names_credentials(&name.to_ascii_lowercase()))
+            });
             // Masked where requests are shown, and so where answers are.
             literals(query).for_each(|literal| secrets.keep_query(literal));
         }
@@ -58,6 +71,7 @@ impl Place {
                     identity: url.to_string(),
                     base: url,
                     is_secret,
+                    has_credentials,
                     made: None,
                 })
             }
@@ -67,6 +81,7 @@ impl Place {
                     identity: text,
                     base,
                     is_secret,
+                    has_credentials,
                     made: Some(made),
                 })
             }

@@ -180,7 +180,7 @@ impl Raw {
         let mut action = |key: &str, method: reqwest::Method, url: &Spanned<Secret>| {
             let place = Place::check(key, url, &mut secrets)?;
             connect.check(&place.base, url.span())?;
-            if has_credentials || place.is_secret {
+            if has_credentials || place.has_credentials {
                 connect.check_encrypted(key, &place.base, url.span())?;
             }
             Ok(Action { method, place })

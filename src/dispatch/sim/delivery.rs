@@ -40,6 +40,21 @@ async fn a_burst_is_a_handful_of_deliveries() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn results_that_come_together_are_written_together() {
+    let mut world = caught_up(3).await;
+    world.receiver.behave(|_| Reaction::ok().after(millis(1)));
+    let writes = world.ledger.writes();
+    for n in 0..400 {
+        world.change(n);
+    }
+    world.settle(MINUTE).await;
+    // 100 ms, four at a time.
+    let writes = world.ledger.writes() - writes;
+    assert!(writes <= 15, "{writes} writes");
+    assert_eq!(world.receiver.total(), 403);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_skipped_is_not_looked_at_again() {
     let mut options = options();
     options.apps = Some(vec![1]);

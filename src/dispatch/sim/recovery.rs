@@ -1,6 +1,6 @@
 //! After an outage, a restart or the loss of a store everything gets where it belongs, once.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use tokio::time::sleep;
 
@@ -113,6 +113,33 @@ async fn a_recovered_target_need_not_wait_for_backoffs() {
     until(Duration::from_mins(6), || world.status().state != "open").await;
     world.settle(millis(500)).await;
     assert_eq!(world.receiver.inner().held.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_that_recover_while_they_are_counted_are_not_probed_with() {
+    let long = Duration::from_hours(1000);
+    let mut options = options();
+    (options.retry.initial, options.retry.max) = (long, long);
+    options.breaker.failures = NonZeroU32::new(700).unwrap();
+    let mut world = World::new(options);
+    world.receiver.behave(|_| Reaction::fault());
+    world.start();
+    for n in 0..600 {
+        world.change(n);
+    }
+    sleep(Duration::from_secs(5)).await;
+    world.stop().await;
+    sleep(long).await;
+    world.receiver.behave(|_| Reaction::ok().after(millis(1)));
+    world.start();
+    world.settle(MINUTE).await;
+    world.receiver.behave(|_| Reaction::fault());
+    for n in 1000..1700 {
+        world.change(n);
+    }
+    until(MINUTE, || world.status().state == "open").await;
+    world.receiver.behave(|_| Reaction::ok());
+    until(MINUTE, || world.status().state != "open").await;
 }
 
 #[tokio::test(start_paused = true)]

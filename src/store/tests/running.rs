@@ -46,6 +46,7 @@ impl Running {
             cache_bytes: 16 << 20,
             history: Duration::from_hours(24 * 36_500),
             history_per_account: NonZeroU32::MAX,
+            max_lag: 1_000_000,
             journal_max: u64::MAX,
             metrics,
             app_name,

@@ -86,7 +86,7 @@ impl Server {
         server
     }
 
-    /// Starts it again after [`Server::stop`], with what it held.
+    /// Starts it again after its process was ended, with what it held.
     pub(crate) async fn restart(&mut self) {
         let mut urls = format!("ldap://{}", self.address);
         if self.tls {

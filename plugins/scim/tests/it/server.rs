@@ -61,7 +61,7 @@ impl Server {
         server
     }
 
-    /// Starts it again after [`Server::stop`], empty.
+    /// Starts it again after its process was ended, empty.
     pub(crate) async fn restart(&mut self) {
         let mut command = Command::new("python3");
         command

@@ -205,11 +205,17 @@ fn wrong_ways_to_the_target_are_refused() {
 fn credentials_do_not_cross_the_network_in_clear() {
     let clear = "would cross the network in clear";
     let bearer = "auth = { type = 'bearer', token = 'x' }";
-    let headers = ["x-api-key", "X-Auth-Key", "x-auth", "cookie"]
-        .map(|name| format!("headers = {{ {name} = 'x' }}"));
-    let [api_key, auth_key, auth, cookie] = headers.each_ref().map(String::as_str);
+    let headers = [
+        "x-api-key",
+        "X-Auth-Key",
+        "x-auth",
+        "cookie",
+        "x-authentication",
+        "x-pass",
+    ]
+    .map(|name| format!("headers = {{ {name} = 'x' }}"));
     let kept = "headers = { x = { command = ['echo', 'x'] } }";
-    for credentials in [bearer, api_key, auth_key, auth, cookie, kept] {
+    for credentials in headers.iter().map(String::as_str).chain([bearer, kept]) {
         let far = "'http://crm.example/{{ account }}'";
         check(&format!("url = {far}\n{credentials}"), clear, far);
         for key in ["on_not_found", "delete"] {
@@ -270,6 +276,16 @@ fn a_secret_url_does_not_cross_the_network_in_clear() {
     try_open(&format!("url = {far}\ninsecure = true")).unwrap();
     for well in ["https://crm.example/hooks/x", "http://127.0.0.1:1/hooks/x"] {
         try_open(&format!("url = {}", secret(well))).unwrap();
+    }
+    for far in [
+        "'http://crm.example/?API_KEY=x'",
+        "'http://crm.example/{{ account }}?page=1&access_token=x'",
+    ] {
+        check(&format!("url = {far}"), clear, far);
+        try_open(&format!("url = {far}\ninsecure = true")).unwrap();
+    }
+    for harmless in ["?page=1", "?key={{ account }}", "?monkey=x"] {
+        try_open(&format!("url = 'http://crm.example/x{harmless}'")).unwrap();
     }
 }
 
