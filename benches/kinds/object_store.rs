@@ -1,5 +1,10 @@
 //! `object-store`: conditional writes of new objects to a moto server, by object_store.
 
+#[path = "../../plugins/object-store/tests/it/emulator.rs"]
+#[expect(dead_code, reason = "the kind's own tests use the rest")]
+mod emulator;
+#[path = "../../plugins/object-store/tests/it/google.rs"]
+mod google;
 #[path = "../../plugins/object-store/tests/it/server.rs"]
 #[expect(dead_code, reason = "the kind's own tests use the rest")]
 mod server;
@@ -16,7 +21,8 @@ use crate::{
     compare::{CONCURRENCY, Side, compare, shares, skip},
     report::Report,
 };
-use server::{Moto, Server};
+use emulator::{Cloud, Emulator};
+use server::Server;
 
 /// The kind's own: objects at a time in each delivery.
 const BATCH: usize = 32;
@@ -32,7 +38,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
     // As the daemon does; an error says that there is a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = Runtime::new().unwrap();
-    let Some(moto) = runtime.block_on(Moto::start()) else {
+    let Some(moto) = runtime.block_on(Emulator::start(Cloud::Amazon)) else {
         return skip("object-store", report);
     };
     let server = runtime.block_on(Server::new(&moto));
@@ -53,7 +59,7 @@ impl Side for Bucket {
     }
 
     async fn write(&self, documents: Vec<Document>) {
-        let client = Arc::new(self.server.client());
+        let client = Arc::clone(&self.server.client);
         let mut tasks = JoinSet::new();
         for share in shares(&documents, BATCH, CONCURRENCY) {
             let client = Arc::clone(&client);

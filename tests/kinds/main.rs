@@ -1,5 +1,6 @@
 //! Every kind in the whole daemon: accounts are backfilled by the real binary, the server is restarted in the middle,
-//! and in the end holds what the store holds. `PROFILESYNC_ACCOUNTS` says how many (2,000; `scim` takes 4,000 at most).
+//! and in the end holds what the store holds. `PROFILESYNC_ACCOUNTS` says how many (2,000; `scim` takes 4,000 at most, and
+//! 1,000 by OAuth 2.0).
 //!
 //! `cargo test --features full --test kinds` runs all kinds, `cargo test --features sql --test kinds sql` one. A
 //! server that is not on the machine is said as `skipped: …`.

@@ -1,17 +1,21 @@
-//! `object-store` in the whole daemon: a moto server behind a proxy. It keeps everything in memory, so instead of
-//! being ended it cannot be reached.
-
-use std::sync::Arc;
+//! `object-store` in the whole daemon: emulators behind a proxy. Azurite is ended and started again; the others keep
+//! everything in memory, so they cannot be reached instead.
 
 use serde_json::Value;
 
 use crate::outside::{self, Held, survives_a_restart};
 
+#[path = "../../plugins/object-store/tests/it/emulator.rs"]
+#[expect(dead_code, reason = "the kind's own tests use the rest")]
+mod emulator;
+#[path = "../../plugins/object-store/tests/it/google.rs"]
+mod google;
 #[path = "../../plugins/object-store/tests/it/server.rs"]
 #[expect(dead_code, reason = "the kind's own tests use the rest")]
 mod server;
 
-use server::{Moto, Server};
+use emulator::{Cloud, Emulator};
+use server::Server;
 
 struct Outside(Server);
 
@@ -25,7 +29,10 @@ impl outside::Outside for Outside {
     }
 
     async fn start(&mut self) {
-        self.0.open().await;
+        match self.0.emulator.cloud {
+            Cloud::Azure => self.0.restart().await,
+            Cloud::Amazon | Cloud::Google => self.0.open().await,
+        }
     }
 
     async fn held(&mut self) -> Held {
@@ -44,11 +51,26 @@ impl outside::Outside for Outside {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outage_in_the_middle_of_a_backfill_loses_nothing() {
-    let Some(moto) = Moto::start().await else {
-        eprintln!("skipped: there is no moto server (pip install 'moto[server]')");
+async fn an_outage_loses_nothing(cloud: Cloud) {
+    let Some(emulator) = Emulator::start(cloud).await else {
         return;
     };
-    survives_a_restart(Outside(Server::new(&Arc::clone(&moto)).await)).await;
+    let server = Server::new(&emulator).await;
+    drop(emulator);
+    survives_a_restart(Outside(server)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_s3_in_the_middle_of_a_backfill_loses_nothing() {
+    an_outage_loses_nothing(Cloud::Amazon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_azure_in_the_middle_of_a_backfill_loses_nothing() {
+    an_outage_loses_nothing(Cloud::Azure).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_google_in_the_middle_of_a_backfill_loses_nothing() {
+    an_outage_loses_nothing(Cloud::Google).await;
 }

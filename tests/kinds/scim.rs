@@ -16,14 +16,23 @@ use crate::{
 #[path = "../../plugins/scim/tests/it/server.rs"]
 mod server;
 
+#[path = "../../plugins/scim/tests/it/gate.rs"]
+mod gate;
+
+use gate::Gate;
 use server::{EXTENSION, Server, TOKEN};
 
 /// Users of one page.
 const PAGE: usize = 1000;
 
+/// Requests that a token is good for.
+const LASTS: u64 = 150;
+
 struct Outside {
     server: Server,
     door: Door,
+    /// Behind the door, if tokens are asked for that an issuer gives.
+    gate: Option<Gate>,
 }
 
 /// What is sent to the service and back, as it is.
@@ -37,9 +46,26 @@ fn forward(to: SocketAddr) -> impl Fn(TcpStream) -> BoxFuture<'static, ()> {
     }
 }
 
+/// What stands between the door and the service.
+fn behind(
+    gate: Option<&Gate>,
+    server: &Server,
+) -> Box<dyn Fn(TcpStream) -> BoxFuture<'static, ()> + Send> {
+    match gate.cloned() {
+        Some(gate) => Box::new(move |stream| Box::pin(gate.clone().serve(stream))),
+        None => Box::new(forward(server.address)),
+    }
+}
+
 impl outside::Outside for Outside {
     fn target(&self) -> String {
         let address = self.door.address();
+        let service = match self.gate {
+            Some(_) => Gate::settings(address),
+            None => format!(
+                "url = \"http://{address}/v2\"\nauth = {{ type = \"bearer\", token = {TOKEN:?} }}\n"
+            ),
+        };
         let mapped = [
             ("account", "account"),
             ("appId", "sdk_app_id"),
@@ -48,8 +74,7 @@ impl outside::Outside for Outside {
         ];
         let mapped = mapped.map(|(name, member)| format!("\"{EXTENSION}:{name}\" = {member:?}"));
         format!(
-            "type = \"scim\"\nurl = \"http://{address}/v2\"\n\
-             auth = {{ type = \"bearer\", token = {TOKEN:?} }}\n\
+            "type = \"scim\"\n{service}\
              attributes = {{ userName = \"safe_id\", {} }}\n",
             mapped.join(", ")
         )
@@ -57,7 +82,10 @@ impl outside::Outside for Outside {
 
     /// The server takes about a hundred a second.
     fn most_accounts(&self) -> usize {
-        4_000
+        match self.gate {
+            Some(_) => 1_000,
+            None => 4_000,
+        }
     }
 
     async fn stop(&mut self) {
@@ -65,7 +93,8 @@ impl outside::Outside for Outside {
     }
 
     async fn start(&mut self) {
-        self.door.reopen(forward(self.server.address)).await;
+        let behind = behind(self.gate.as_ref(), &self.server);
+        self.door.reopen(behind).await;
     }
 
     /// Page by page.
@@ -102,12 +131,34 @@ impl outside::Outside for Outside {
     }
 }
 
+async fn loses_nothing(server: Server, gate: Option<Gate>) {
+    let door = Door::open(behind(gate.as_ref(), &server)).await;
+    survives_a_restart(Outside { server, door, gate }).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_in_the_middle_of_a_backfill_loses_nothing() {
     if !server::is_there() {
         return;
     }
+    loses_nothing(Server::start().await, None).await;
+}
+
+/// Tokens are refused in the middle of deliveries, again and again. The scenario says that no account is parked.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_are_soon_refused_are_renewed_once() {
+    if !server::is_there() {
+        return;
+    }
     let server = Server::start().await;
-    let door = Door::open(forward(server.address)).await;
-    survives_a_restart(Outside { server, door }).await;
+    let gate = Gate::new(server.address, LASTS);
+    loses_nothing(server, Some(gate.clone())).await;
+    let tokens = gate.tokens();
+    eprintln!(
+        "{} tokens were issued, {} revoked; {} requests were refused",
+        tokens.issued, tokens.revoked, tokens.refused
+    );
+    assert!(tokens.revoked > 5, "{}", tokens.revoked);
+    // One may be lost on its way when the door is closed.
+    assert!(tokens.issued <= tokens.revoked + 2, "{}", tokens.issued);
 }

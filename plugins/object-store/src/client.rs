@@ -13,7 +13,7 @@ use object_store::{
     client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService},
 };
 use profilesync_target::SettingsError;
-use reqwest::{Certificate, Client, redirect, retry};
+use reqwest::{Certificate, Client, header::CONTENT_TYPE, redirect, retry};
 
 /// A connection that takes longer is a fault of the target; the time limit of a delivery may be shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -111,23 +111,11 @@ impl HttpService for Connector {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         note(None);
         let response = self.0.call(request).await?;
-        let status = response.status();
-        if status.is_success() {
+        let parted = is_parted(&response);
+        if response.status().is_success() && !parted {
             return Ok(response);
         }
         let (parts, body) = response.into_parts();
-        let header = |name: &str| {
-            parts
-                .headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-        };
-        let mut answer = Noted {
-            status: status.as_u16(),
-            code: header("x-ms-error-code").unwrap_or_default().to_owned(),
-            message: String::new(),
-            after: header("retry-after").and_then(retry_after),
-        };
         let mut stream = body.bytes_stream();
         let mut bytes = Vec::new();
         while let Some(chunk) = stream.next().await {
@@ -138,12 +126,44 @@ impl HttpService for Connector {
             }
         }
         let text = String::from_utf8_lossy(&bytes);
-        if let Some(code) = element(&text, "Code") {
-            answer.code = code;
-        }
-        answer.message = element(&text, "Message").unwrap_or_default();
-        note(Some(answer));
+        note(match parted {
+            true => answer_in(&text),
+            false => {
+                let header = |name: &str| parts.headers.get(name)?.to_str().ok();
+                Some(answer(parts.status.as_u16(), header, &text))
+            }
+        });
         Ok(HttpResponse::from_parts(parts, Bytes::from(bytes).into()))
+    }
+}
+
+/// Whether the answers are within the body: Azure's to a batch of requests, which is how the library deletes there.
+fn is_parted(response: &HttpResponse) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.starts_with("multipart/mixed")
+}
+
+/// What the one answer within a body says, if it is no success.
+fn answer_in(body: &str) -> Option<Noted> {
+    let (_, body) = body.split_once("HTTP/1.1 ")?;
+    let status: u16 = body.get(..3)?.parse().ok()?;
+    let head = body.split("\r\n\r\n").next()?;
+    let header = |wanted: &str| {
+        let mut headers = head.lines().filter_map(|line| line.split_once(':'));
+        let (_, value) = headers.find(|(name, _)| name.trim().eq_ignore_ascii_case(wanted))?;
+        Some(value.trim())
+    };
+    (!(200..300).contains(&status)).then(|| answer(status, header, body))
+}
+
+fn answer<'a>(status: u16, header: impl Fn(&str) -> Option<&'a str>, body: &str) -> Noted {
+    let code = element(body, "Code");
+    Noted {
+        status,
+        code: code.unwrap_or_else(|| header("x-ms-error-code").unwrap_or_default().to_owned()),
+        message: element(body, "Message").unwrap_or_default(),
+        after: header("retry-after").and_then(retry_after),
     }
 }
 

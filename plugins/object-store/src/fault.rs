@@ -31,12 +31,17 @@ const OF_THE_MOMENT: [&str; 7] = [
 ];
 
 /// Codes of a 400 or 403 that are about the target: credentials, region, clock.
-const OF_THE_TARGET: [&str; 19] = [
+const OF_THE_TARGET: [&str; 24] = [
     "AccountIsDisabled",
     "AllAccessDisabled",
     "AuthenticationFailed",
+    "AuthorizationFailure",
     "AuthorizationHeaderMalformed",
+    "AuthorizationProtocolMismatch",
     "AuthorizationQueryParametersError",
+    "AuthorizationResourceTypeMismatch",
+    "AuthorizationServiceMismatch",
+    "AuthorizationSourceIPMismatch",
     "ExpiredToken",
     "IllegalLocationConstraintException",
     "IncorrectEndpoint",
@@ -199,6 +204,8 @@ mod tests {
             (400, "ExpiredToken", "Fault"),
             (403, "SignatureDoesNotMatch", "Fault"),
             (403, "InvalidAccessKeyId", "Fault"),
+            (403, "AuthorizationFailure", "Fault"),
+            (403, "AuthorizationPermissionMismatch", "Denied"),
             (401, "InvalidAuthenticationInfo", "Fault"),
             (404, "NoSuchBucket", "Fault"),
             (404, "", "Fault"),

@@ -8,7 +8,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::{deliver, destroyed, document, open, server::SECRET};
+use crate::{deliver, destroyed, document, emulator::SECRET, open};
 
 /// Answers each request in turn, the last answer for ever; gives the port and the requests' lines.
 async fn server(answers: Vec<String>) -> (u16, Arc<Mutex<Vec<String>>>) {
@@ -117,6 +117,20 @@ async fn a_conflict_is_looked_at_again_and_not_for_ever() {
 }
 
 #[tokio::test]
+async fn an_object_that_is_removed_before_it_is_replaced_is_made_anew() {
+    let found = answer(
+        "200 OK",
+        "etag: \"x\"\r\nlast-modified: Wed, 25 Nov 2026 18:47:55 GMT\r\n",
+        "Foreign",
+    );
+    let none = answer("404 Not Found", "", "NoSuchKey");
+    let done = answer("200 OK", "etag: \"y\"\r\n", "");
+    let (outcome, count) = outcome(vec![found.clone(), none.clone(), none.clone(), done]).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_eq!(count, 4);
+}
+
+#[tokio::test]
 async fn what_is_no_object_store_holds_nothing_and_loses_nothing() {
     for answers in ["", "NoSuchBucket"] {
         let (port, _) = server(vec![answer("404 Not Found", "", answers)]).await;
@@ -200,4 +214,44 @@ async fn what_is_read_back_at_once_is_bounded() {
     assert_eq!(back.held(&documents[..32]).await.unwrap().len(), 32);
     let error = back.held(&documents).await.unwrap_err();
     assert!(error.contains("ask for fewer"), "{error}");
+}
+
+/// The answer to a batch of one.
+fn batched(status: &str, code: &str) -> String {
+    let body = format!(
+        "--batchresponse_1\r\nContent-Type: application/http\r\nContent-ID: 0\r\n\r\nHTTP/1.1 {status}\r\n\
+         x-ms-error-code: {code}\r\nretry-after: 7\r\n\r\n<Error><Code>{code}</Code><Message>{SECRET}</Message>\
+         </Error>\r\n--batchresponse_1--\r\n"
+    );
+    let kind = "content-type: multipart/mixed; boundary=batchresponse_1\r\n";
+    let length = body.len();
+    format!(
+        "HTTP/1.1 202 Accepted\r\nconnection: close\r\n{kind}content-length: {length}\r\n\r\n{body}"
+    )
+}
+
+#[tokio::test]
+async fn azure_answers_a_removal_within_a_batch() {
+    for (status, code, wanted) in [
+        ("202 Accepted", "", "Delivered"),
+        ("404 No", "BlobNotFound", "Delivered"),
+        ("404 No", "ContainerNotFound", "Fault"),
+        ("403 No", "AuthorizationPermissionMismatch", "Denied"),
+        ("403 No", "AuthenticationFailed", "Fault"),
+        ("503 No", "ServerBusy", "Retry"),
+        ("500 No", "InternalError", "Fault"),
+    ] {
+        let (port, _) = server(vec![batched(status, code)]).await;
+        let target = open(&format!(
+            "url = 'az://container/p'\nendpoint = 'http://127.0.0.1:{port}/account'\naccount = 'account'\n\
+             access_key = '{SECRET}'\nconditional = false"
+        ));
+        let outcome = deliver(&*target, destroyed("a", 2)).await;
+        let is = format!("{outcome:?}");
+        assert!(is.starts_with(wanted), "{status} {code}: {is}");
+        assert!(!is.contains(SECRET), "{is}");
+        if wanted != "Delivered" {
+            assert!(is.contains(code) && is.contains(&status[..3]), "{is}");
+        }
+    }
 }

@@ -1,10 +1,12 @@
-//! The object-store output against a moto server (S3), a scripted one, and a local folder.
+//! The object-store output against emulators of the clouds, a scripted server, and a local folder.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod answers;
+mod clouds;
+mod emulator;
 mod folder;
-mod s3;
+mod google;
 mod server;
 mod settings;
 mod world;

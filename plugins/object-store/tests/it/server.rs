@@ -1,105 +1,55 @@
-//! A moto server of one's own (PyPI: `moto[server]`), which speaks S3, and a proxy before it that can refuse.
+//! A bucket of an emulator, and a proxy before it that can refuse.
 //!
-//! The server keeps everything in memory, so it is never ended: the proxy closes its port instead, or the process is
+//! Most emulators keep everything in memory, so they are not ended: the proxy closes its port instead, or the process is
 //! paused.
 
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    process::{Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
-use object_store::{
-    ObjectStore as _, ObjectStoreExt as _,
-    aws::{AmazonS3, AmazonS3Builder},
-    list::PaginatedListStore as _,
-};
-use profilesync_target::{Process, free_port};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _, list::PaginatedListOptions};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
 };
 
-/// The key that worlds give their targets.
-pub(crate) const KEY: &str = "AKIDPROFILESYNC";
-
-/// Its secret.
-pub(crate) const SECRET: &str = "in-secret-access-key";
-
-/// The process. Killed at the end.
-pub(crate) struct Moto {
-    process: Process,
-    port: u16,
-    buckets: AtomicUsize,
-}
+use super::emulator::{Client, Cloud, Emulator};
 
 /// A bucket, and the proxy through which a target reaches it.
 pub(crate) struct Server {
-    moto: Arc<Moto>,
-    bucket: String,
+    pub(crate) emulator: Arc<Emulator>,
+    pub(crate) bucket: String,
     address: SocketAddr,
-    refused: Arc<Mutex<Option<String>>>,
+    refusal: Arc<Mutex<Option<Refusal>>>,
     proxy: Option<JoinHandle<()>>,
+    /// Goes past the proxy.
+    pub(crate) client: Arc<dyn Client>,
     /// Objects that were read, by name and tag.
     read: HashMap<(String, String), Vec<u8>>,
 }
 
-impl Moto {
-    /// A running server; `None` when it is not installed.
-    pub(crate) async fn start() -> Option<Arc<Self>> {
-        let import = Command::new("python3")
-            .args(["-c", "import moto.server, flask"])
-            .stderr(Stdio::null())
-            .status();
-        if !import.is_ok_and(|status| status.success()) {
-            return None;
-        }
-        let mut moto = Self {
-            process: Process::new("/dev/null".into()),
-            port: free_port(),
-            buckets: AtomicUsize::new(0),
-        };
-        let port = moto.port.to_string();
-        // Not moto_server of the path: that may be a shell script which does not end with its child.
-        let arguments = ["-m", "moto.server", "-H", "127.0.0.1", "-p", &port];
-        moto.process.start(Command::new("python3").args(arguments));
-        while moto.request("GET", "/").await.is_none() {
-            moto.process.starting().await;
-        }
-        Some(Arc::new(moto))
-    }
-
-    /// The first bytes of the answer to a request without a body.
-    async fn request(&self, method: &str, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-            self.port
-        );
-        stream.write_all(head.as_bytes()).await.ok()?;
-        let mut answer = vec![0; 64];
-        let count = stream.read(&mut answer).await.ok()?;
-        (count > 0).then(|| String::from_utf8_lossy(&answer[..count]).into_owned())
-    }
+/// What is said to whom.
+#[derive(Clone)]
+struct Refusal {
+    /// What the line of a refused `PUT` holds.
+    part: String,
+    answer: &'static str,
 }
 
 impl Server {
-    /// A new bucket of a running server.
-    pub(crate) async fn new(moto: &Arc<Moto>) -> Self {
-        let number = moto.buckets.fetch_add(1, Ordering::Relaxed);
-        let bucket = format!("bucket-{number}");
-        let made = moto.request("PUT", &format!("/{bucket}")).await.unwrap();
-        assert!(made.contains(" 200 "), "no bucket: {made}");
+    /// A new bucket of a running emulator.
+    pub(crate) async fn new(emulator: &Arc<Emulator>) -> Self {
+        let bucket = emulator.bucket().await;
         let mut server = Self {
-            moto: Arc::clone(moto),
+            client: emulator.client(&bucket),
+            emulator: Arc::clone(emulator),
             bucket,
             address: "127.0.0.1:0".parse().unwrap(),
-            refused: Arc::default(),
+            refusal: Arc::default(),
             proxy: None,
             read: HashMap::new(),
         };
@@ -109,23 +59,19 @@ impl Server {
 
     /// The settings of a target that keeps its objects here.
     pub(crate) fn settings(&self) -> String {
-        format!(
-            "url = \"s3://{}/profiles/v1\"\nendpoint = \"http://{}\"\naccess_key_id = \"{KEY}\"\n\
-             secret_access_key = \"{SECRET}\"\n",
-            self.bucket, self.address
-        )
+        self.emulator.settings(&self.bucket, self.address.port())
     }
 
     /// Takes connections from now on.
     pub(crate) async fn open(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();
-        let (port, refused) = (self.moto.port, Arc::clone(&self.refused));
+        let (port, refusal) = (self.emulator.port, Arc::clone(&self.refusal));
         self.proxy = Some(tokio::spawn(async move {
             // Aborted with this task.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(forward(stream, port, Arc::clone(&refused)));
+                connections.spawn(forward(stream, port, Arc::clone(&refusal)));
             }
         }));
     }
@@ -138,64 +84,74 @@ impl Server {
         }
     }
 
-    /// Pauses the process, or lets it go on.
-    pub(crate) fn signal(&self, name: &str) {
-        self.moto.process.signal(name);
+    /// Ends the emulator, which nobody else may use, and starts it again.
+    pub(crate) async fn restart(&mut self) {
+        self.close().await;
+        let emulator = Arc::get_mut(&mut self.emulator);
+        emulator.expect("nobody else uses it").restart().await;
+        self.open().await;
     }
 
-    /// Answers that the object is too large where the request's line holds this.
-    pub(crate) fn refuse(&self, part: &str) {
-        *self.refused.lock().unwrap() = Some(part.to_owned());
+    /// Answers that the object is too large where the object's name ends with this.
+    pub(crate) fn refuse(&self, name: &str) {
+        let (part, answer) = match self.emulator.cloud {
+            Cloud::Amazon => (name.to_owned(), "400 Bad Request\r\n\r\nEntityTooLarge"),
+            Cloud::Azure => (
+                name.to_owned(),
+                "413 Too Large\r\nx-ms-error-code: RequestBodyTooLarge\r\n\r\nRequestBodyTooLarge",
+            ),
+            // Names are encoded but for letters and digits.
+            Cloud::Google => (
+                name.replace('/', "%2F").replace('.', "%2E"),
+                "400 Bad Request\r\n\r\nEntityTooLarge",
+            ),
+        };
+        *self.refusal.lock().unwrap() = Some(Refusal { part, answer });
     }
 
-    /// Removes all objects of all buckets.
+    /// Removes all objects.
     pub(crate) async fn clear(&mut self) {
-        let path = format!("/{}", self.bucket);
-        for (method, path) in [("POST", "/moto-api/reset"), ("PUT", path.as_str())] {
-            let done = self.moto.request(method, path).await.unwrap();
-            assert!(done.contains(" 200 "), "not cleared: {done}");
-        }
-    }
-
-    /// A client that goes past the proxy.
-    pub(crate) fn client(&self) -> AmazonS3 {
-        AmazonS3Builder::new()
-            .with_bucket_name(&self.bucket)
-            .with_endpoint(format!("http://127.0.0.1:{}", self.moto.port))
-            .with_allow_http(true)
-            .with_access_key_id("reader")
-            .with_secret_access_key("reader")
-            .build()
-            .unwrap()
+        let names = self
+            .listed()
+            .await
+            .into_iter()
+            .map(|meta| Ok(meta.location));
+        let names = futures_util::stream::iter(names.collect::<Vec<_>>()).boxed();
+        let removed = self.client.delete_stream(names);
+        removed.try_for_each(async |_| Ok(())).await.unwrap();
     }
 
     /// Puts an object there, past the target.
     pub(crate) async fn put(&self, name: &str, content: &str) {
         let content = content.to_owned().into();
-        self.client().put(&name.into(), content).await.unwrap();
+        self.client.put(&name.into(), content).await.unwrap();
+    }
+
+    async fn listed(&self) -> Vec<ObjectMeta> {
+        let mut listed = Vec::new();
+        let mut options = PaginatedListOptions::default();
+        loop {
+            let page = self.client.list_paginated(None, options.clone());
+            let page = page.await.unwrap();
+            listed.extend(page.result.objects);
+            match page.page_token {
+                Some(token) => options.page_token = Some(token),
+                None => return listed,
+            }
+        }
     }
 
     /// All objects: names and contents.
     pub(crate) async fn objects(&mut self) -> Vec<(String, Vec<u8>)> {
-        let client = self.client();
-        let mut listed = Vec::new();
-        let mut options = object_store::list::PaginatedListOptions::default();
-        loop {
-            let page = client.list_paginated(None, options.clone()).await.unwrap();
-            listed.extend(page.result.objects);
-            match page.page_token {
-                Some(token) => options.page_token = Some(token),
-                None => break,
-            }
-        }
+        let listed = self.listed().await;
         let mut objects = Vec::with_capacity(listed.len());
         for meta in listed {
             let key = (meta.location.to_string(), meta.e_tag.unwrap());
             let content = match self.read.get(&key) {
                 Some(content) => content.clone(),
                 None => {
-                    let result = client.get_opts(&meta.location, Default::default()).await;
-                    result.unwrap().bytes().await.unwrap().to_vec()
+                    let result = self.client.get_opts(&meta.location, Default::default());
+                    result.await.unwrap().bytes().await.unwrap().to_vec()
                 }
             };
             self.read.insert(key.clone(), content.clone());
@@ -213,8 +169,8 @@ impl Drop for Server {
     }
 }
 
-/// One connection to the server and back.
-async fn forward(mut client: TcpStream, port: u16, refused: Arc<Mutex<Option<String>>>) {
+/// One connection to the emulator and back.
+async fn forward(mut client: TcpStream, port: u16, refusal: Arc<Mutex<Option<Refusal>>>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
         return;
     };
@@ -224,34 +180,36 @@ async fn forward(mut client: TcpStream, port: u16, refused: Arc<Mutex<Option<Str
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let count = from.read(&mut buffer).await.unwrap_or(0);
-            let refused = refused.lock().unwrap().clone();
-            if count == 0 || refused.is_some_and(|part| is_refused(&buffer[..count], &part)) {
-                return count > 0;
+            let refusal = refusal.lock().unwrap().clone();
+            let refused = refusal.filter(|refusal| refusal.is_of(&buffer[..count]));
+            if count == 0 || refused.is_some() {
+                return refused;
             }
             if requests.write_all(&buffer[..count]).await.is_err() {
-                return false;
+                return None;
             }
         }
     };
-    let refuse = tokio::select! {
-        refuse = upwards => refuse,
-        _ = copy(&mut answers, &mut to) => false,
+    let refused = tokio::select! {
+        refused = upwards => refused,
+        _ = copy(&mut answers, &mut to) => None,
     };
-    if refuse {
-        let body = "<Error><Code>EntityTooLarge</Code><Message>Your proposed upload exceeds</Message></Error>";
-        let length = body.len();
+    if let Some(refusal) = refused {
+        let (head, code) = refusal.answer.split_once("\r\n\r\n").unwrap();
+        let body =
+            format!("<Error><Code>{code}</Code><Message>Your upload exceeds</Message></Error>");
         let head = format!(
-            "HTTP/1.1 400 Bad Request\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+            "HTTP/1.1 {head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
         );
         let _ = client.write_all(format!("{head}{body}").as_bytes()).await;
     }
 }
 
-fn is_refused(bytes: &[u8], part: &str) -> bool {
-    let line = bytes
-        .split(|byte| *byte == b'\r')
-        .next()
-        .unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    line.starts_with("PUT ") && line.contains(part)
+impl Refusal {
+    fn is_of(&self, bytes: &[u8]) -> bool {
+        let mut lines = bytes.split(|byte| *byte == b'\r');
+        let line = String::from_utf8_lossy(lines.next().unwrap_or_default());
+        line.starts_with("PUT ") && line.contains(&self.part)
+    }
 }

@@ -1,6 +1,6 @@
-//! The conformance suite, for S3 and a local folder.
+//! The conformance suite, for the clouds and a local folder.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf};
 
 use async_trait::async_trait;
 use profilesync_target::{
@@ -10,12 +10,16 @@ use profilesync_target::{
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use crate::server::{KEY, Moto, SECRET, Server};
+use crate::{
+    emulator::{Cloud, Emulator},
+    server::Server,
+};
 
-struct S3 {
+struct Bucket {
     server: Mutex<Server>,
     target: Box<dyn Target>,
     compares: bool,
+    secrets: Vec<String>,
 }
 
 /// The account's document among these objects. Two of them are one too many.
@@ -34,7 +38,7 @@ fn find(objects: Vec<Vec<u8>>, sdk_app_id: u64, account: &str) -> Option<Documen
 }
 
 #[async_trait]
-impl World for S3 {
+impl World for Bucket {
     fn target(&self) -> &dyn Target {
         &*self.target
     }
@@ -50,7 +54,7 @@ impl World for S3 {
     }
 
     fn secrets(&self) -> Vec<String> {
-        vec![KEY.into(), SECRET.into()]
+        self.secrets.clone()
     }
 
     async fn refuse(&self, sdk_app_id: u64, account: &str) -> bool {
@@ -63,9 +67,9 @@ impl World for S3 {
         let mut server = self.server.lock().await;
         match peer {
             Peer::Dead => server.close().await,
-            Peer::Slow => server.signal("STOP"),
+            Peer::Slow => server.emulator.signal("STOP"),
             Peer::Well => {
-                server.signal("CONT");
+                server.emulator.signal("CONT");
                 server.close().await;
                 server.open().await;
             }
@@ -74,17 +78,17 @@ impl World for S3 {
     }
 }
 
-async fn check_s3(settings: &str, compares: bool) {
-    let Some(moto) = Moto::start().await else {
-        eprintln!("skipped: there is no moto server (pip install 'moto[server]')");
+async fn check(cloud: Cloud, settings: &str, compares: bool) {
+    let Some(emulator) = Emulator::start(cloud).await else {
         return;
     };
     conformance::check(async || {
-        let server = Server::new(&Arc::clone(&moto)).await;
-        S3 {
+        let server = Server::new(&emulator).await;
+        Bucket {
             target: crate::open(&(server.settings() + settings)),
             server: Mutex::new(server),
             compares,
+            secrets: emulator.secrets(),
         }
     })
     .await;
@@ -92,17 +96,47 @@ async fn check_s3(settings: &str, compares: bool) {
 
 #[tokio::test]
 async fn s3_keeps_its_promises() {
-    check_s3("", true).await;
+    check(Cloud::Amazon, "", true).await;
 }
 
 #[tokio::test]
 async fn s3_without_conditions_keeps_the_rest() {
-    check_s3("conditional = false", false).await;
+    check(Cloud::Amazon, "conditional = false", false).await;
 }
 
 #[tokio::test]
 async fn s3_that_keeps_the_destroyed_keeps_its_promises() {
-    check_s3("destroyed = 'keep'", true).await;
+    check(Cloud::Amazon, "destroyed = 'keep'", true).await;
+}
+
+#[tokio::test]
+async fn azure_keeps_its_promises() {
+    check(Cloud::Azure, "", true).await;
+}
+
+#[tokio::test]
+async fn azure_without_conditions_keeps_the_rest() {
+    check(Cloud::Azure, "conditional = false", false).await;
+}
+
+#[tokio::test]
+async fn azure_that_keeps_the_destroyed_keeps_its_promises() {
+    check(Cloud::Azure, "destroyed = 'keep'", true).await;
+}
+
+#[tokio::test]
+async fn google_keeps_its_promises() {
+    check(Cloud::Google, "", true).await;
+}
+
+#[tokio::test]
+async fn google_without_conditions_keeps_the_rest() {
+    check(Cloud::Google, "conditional = false", false).await;
+}
+
+#[tokio::test]
+async fn google_that_keeps_the_destroyed_keeps_its_promises() {
+    check(Cloud::Google, "destroyed = 'keep'", true).await;
 }
 
 struct Folder {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod gate;
+mod oauth2;
 mod resources;
 mod server;
 mod settings;
@@ -34,7 +36,12 @@ fn settings(url: &str) -> String {
 
 /// The same with an extension that holds all of a document.
 fn full_settings(url: &str) -> String {
-    let mut text = settings(url) + "[attributes]\nuserName = 'safe_id'\n";
+    with_all(&settings(url))
+}
+
+/// Settings with attributes that hold all of a document.
+fn with_all(settings: &str) -> String {
+    let mut text = settings.to_owned() + "[attributes]\nuserName = 'safe_id'\n";
     for (name, member) in [
         ("account", "account"),
         ("appId", "sdk_app_id"),

@@ -9,14 +9,18 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    full_settings, open, resources, send,
+    full_settings,
+    gate::{CLIENT_SECRET, Gate},
+    oauth2, open, resources, send,
     server::{self, EXTENSION, Server, TOKEN},
+    with_all,
 };
 
 struct Service {
     server: Mutex<Server>,
     url: String,
     target: Box<dyn Target>,
+    secret: &'static str,
 }
 
 #[async_trait]
@@ -53,7 +57,7 @@ impl World for Service {
     }
 
     fn secrets(&self) -> Vec<String> {
-        vec![TOKEN.to_owned()]
+        vec![self.secret.to_owned()]
     }
 
     async fn turn(&self, peer: Peer) -> bool {
@@ -99,6 +103,7 @@ async fn keeps_its_promises(more: &str) {
             target: open(&format!("{more}\n{}", full_settings(&server.url()))),
             url: server.url(),
             server: Mutex::new(server),
+            secret: TOKEN,
         }
     })
     .await;
@@ -112,4 +117,22 @@ async fn scim_keeps_its_promises_by_patch() {
 #[tokio::test]
 async fn scim_keeps_its_promises_by_put() {
     keeps_its_promises("update = 'put'").await;
+}
+
+#[tokio::test]
+async fn scim_keeps_its_promises_with_tokens_that_are_soon_refused() {
+    if !server::is_there() {
+        return;
+    }
+    conformance::check(async || {
+        let server = Server::start().await;
+        let address = oauth2::serve(&Gate::new(server.address, 5)).await;
+        Service {
+            target: open(&with_all(&Gate::settings(address))),
+            url: server.url(),
+            server: Mutex::new(server),
+            secret: CLIENT_SECRET,
+        }
+    })
+    .await;
 }
