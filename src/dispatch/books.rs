@@ -104,8 +104,14 @@ impl Books {
         if self.is_writing() {
             return None;
         }
+        self.gathered_at()
+            .or_else(|| self.dirty.then(|| self.saved + SAVE_INTERVAL))
+    }
+
+    /// When the results that wait have waited long enough.
+    fn gathered_at(&self) -> Option<Instant> {
         match self.settled.len() {
-            0 => self.dirty.then(|| self.saved + SAVE_INTERVAL),
+            0 => None,
             1..WRITE_COUNT => Some(self.saved + WRITE_INTERVAL),
             _ => Some(self.saved),
         }
@@ -118,8 +124,7 @@ impl Books {
         ledger: &dyn Ledger,
         (now, last): (Instant, bool),
     ) -> bool {
-        let gathering =
-            (1..WRITE_COUNT).contains(&self.settled.len()) && now < self.saved + WRITE_INTERVAL;
+        let gathering = self.gathered_at().is_some_and(|at| now < at);
         if self.is_writing() || gathering && !self.urgent && !last {
             return false;
         }

@@ -245,7 +245,7 @@ impl Worker {
                 let round = Round {
                     took: start.elapsed(),
                     applied: records.len() as u64,
-                    arrived: newest - synced,
+                    arrived: newest.saturating_sub(synced),
                     behind: newest.saturating_sub(session.meta.applied),
                 };
                 if !stopping {
