@@ -5,7 +5,7 @@ port, status, seconds = [int(given) for given in (sys.argv[1:] + [9000, 200, 0][
 class Receiver(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"])).decode()
-        print("revision", self.headers["profilesync-revision"], body, flush=True)
+        print(f"revision {self.headers['profilesync-revision']} {body}\n", end="", flush=True)
         time.sleep(seconds)
         self.send_response(status)
         self.end_headers()

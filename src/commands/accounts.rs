@@ -142,15 +142,18 @@ fn deliveries(deliveries: &[Delivery], revision: u64) -> Table {
             Cell::number(delivery.delivered).colour(colour),
             Cell::text(delivery.delivered_at.map_or_else(String::new, time)),
             Cell::text(delivery.answer.as_deref().unwrap_or_default()),
-            Cell::text(trouble(delivery)).colour(Colour::Red),
+            Cell::text(trouble(delivery, revision)).colour(Colour::Red),
         ]);
     }
     table
 }
 
-fn trouble(delivery: &Delivery) -> String {
+fn trouble(delivery: &Delivery, revision: u64) -> String {
     let Some(trouble) = &delivery.trouble else {
-        return String::new();
+        return match delivery.delivered < revision {
+            true => "behind: `profilesync status` says how the target is".into(),
+            false => String::new(),
+        };
     };
     let next = match trouble.next {
         Some(next) if next <= clock::now() => "next try when the target works".into(),

@@ -14,7 +14,7 @@ use toml::{
 use super::diagnostics::Diagnostic;
 
 /// The most mistakes that are reported of one table.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 
 /// What could be read of a table.
 pub(super) struct Read<T> {
@@ -112,7 +112,7 @@ pub(super) fn join(path: &str, key: &str) -> String {
     }
 }
 
-fn missing_field(message: &str) -> Option<&str> {
+pub(super) fn missing_field(message: &str) -> Option<&str> {
     quoted(message.strip_prefix("missing field ")?).next()
 }
 
@@ -134,6 +134,12 @@ pub(super) fn explain(message: &str, path: &str) -> Option<Diagnostic> {
             path.to_owned()
         };
         return Some(Diagnostic::error(format!("unknown key `{key}`")).suggest(wrong, known));
+    }
+    // toml's own words for what no variant of an enum can be.
+    if message == "wanted string or table" {
+        return Some(Diagnostic::error(format!(
+            "`{path}` must be a string or a table"
+        )));
     }
     if let Some(rest) = message.strip_prefix("unknown variant ") {
         let (wrong, known) = wrong_and_known(rest);

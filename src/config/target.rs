@@ -18,7 +18,7 @@ use toml::{
 use super::{
     diagnostics::Diagnostic,
     raw,
-    read::{explain, join, read, take_entry},
+    read::{MOST, explain, join, missing_field, read, take_entry},
     units::{AppRef, At, Count, Pattern},
 };
 use crate::config::{App, Breaker, Guard, Kinds, Retry, Target, TargetOptions};
@@ -61,14 +61,40 @@ pub(super) fn targets<T>(
         let (target, table) = target(&name, Spanned::new(span, table), known, found);
         let Some(target) = target else { continue };
         if target.options.enabled {
-            match open(&target, Settings::new(table.clone())) {
-                Ok(open) => drop(opened.insert(name.clone(), open)),
-                Err(error) => found.push(explain_kinds(&name, table, error)),
-            }
+            opened.extend(open_kind(&target, table, &mut open, found));
         }
         targets.insert(name, target);
     }
     (targets, opened)
+}
+
+/// Opens a target, or reports what its kind cannot read, as [`read`] does. What a kind only says of what it could read
+/// is reported alone: what was taken out may be the cause.
+fn open_kind<T>(
+    target: &Target,
+    mut table: Spanned<DeTable<'_>>,
+    open: &mut impl FnMut(&Target, Settings<'_>) -> Result<T, SettingsError>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<(String, T)> {
+    let mut removed: Vec<String> = Vec::new();
+    loop {
+        let error = match open(target, Settings::new(table.clone())) {
+            Ok(opened) if removed.is_empty() => return Some((target.name.clone(), opened)),
+            Ok(_) => return None,
+            Err(error) => error,
+        };
+        let is_unread = explain(&error.message, "").is_some();
+        let missing = missing_field(&error.message).map(str::to_owned);
+        let (entry, diagnostic) = explain_kinds(&target.name, &mut table, error);
+        let is_told = missing.is_some_and(|missing| removed.contains(&missing));
+        if removed.is_empty() || is_unread && !is_told {
+            found.push(diagnostic);
+        }
+        match entry {
+            Some(entry) if is_unread && removed.len() < MOST => removed.push(entry),
+            _ => return None,
+        }
+    }
 }
 
 /// Names are part of URLs, metrics and files.
@@ -292,13 +318,18 @@ pub(super) fn number<const MAX: u32>(Count(count): Count<MAX>) -> NonZeroUsize {
         .expect("a count is above zero, and a usize holds any u32")
 }
 
-/// What a kind found wrong, in the same words as the rest and with the names of the daemon's keys for a suggestion.
-fn explain_kinds(name: &str, mut table: Spanned<DeTable<'_>>, error: SettingsError) -> Diagnostic {
+/// What a kind found wrong, in the same words as the rest and with the names of the daemon's keys for a suggestion; and
+/// the entry that it is about, which is taken out.
+fn explain_kinds(
+    name: &str,
+    table: &mut Spanned<DeTable<'_>>,
+    error: SettingsError,
+) -> (Option<String>, Diagnostic) {
     let span = error.span.unwrap_or_else(|| table.span());
     let entry = take_entry(table.get_mut(), &span);
     let target = format!("targets.{name}");
     let path = join(&target, entry.as_deref().unwrap_or_default());
-    let own_key = entry.is_some_and(|entry| !entry.contains('.'));
+    let own_key = entry.as_ref().is_some_and(|entry| !entry.contains('.'));
     let message = match error.message.strip_prefix("unknown field ") {
         Some(_) if own_key => Cow::from(format!(
             "{}, {}",
@@ -310,8 +341,9 @@ fn explain_kinds(name: &str, mut table: Spanned<DeTable<'_>>, error: SettingsErr
     let diagnostic = explain(&message, &path)
         .unwrap_or_else(|| Diagnostic::error(format!("target {name}: {}", error.message)))
         .at(span);
-    match error.help {
+    let diagnostic = match error.help {
         Some(help) => diagnostic.help(help),
         None => diagnostic,
-    }
+    };
+    (entry, diagnostic)
 }

@@ -57,7 +57,8 @@ impl Loop {
                 self.state.epoch += 1;
                 self.state.backfill = Some(self.work.backfill(total));
                 tracing::info!(target = name, accounts = total, "backfill began");
-                format!("{name} gets {} anew", accounts(total, "account"))
+                let total = accounts(total, "account");
+                format!("{name} gets every live account anew ({total} known)")
             }
             Order::Approve => {
                 if self.state.held.take().is_none() {

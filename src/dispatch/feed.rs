@@ -68,6 +68,11 @@ impl Feed {
         self.position
     }
 
+    /// Whether an entry of the index, fetched or not, is not finished.
+    pub(super) fn awaits(&self, seq: u64) -> bool {
+        seq > self.position || self.open.contains(&seq)
+    }
+
     /// How many entries were fetched and are not finished.
     pub(super) fn open(&self) -> usize {
         self.open.len()

@@ -168,8 +168,8 @@ impl Judge {
         longest.map(|(id, _)| id)
     }
 
-    /// The accounts that waited for the target to recover.
-    pub(super) fn recovered(&self) -> impl Iterator<Item = AccountId> {
+    /// The accounts that wait for the target to recover.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = AccountId> {
         self.blameless.keys().cloned()
     }
 }

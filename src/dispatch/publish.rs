@@ -18,6 +18,9 @@ const BUSY: Duration = Duration::from_millis(250);
 /// between two looks for the oldest due account.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// Accounts looked at that wait for the target to recover. The breaker lets few more come to that.
+const WAITING: usize = 64;
+
 /// Since when something has been due, looked up now and then.
 pub(super) struct Lag {
     since: Option<Millis>,
@@ -42,12 +45,24 @@ impl Loop {
         }
         (self.published, self.shown_busy) = (now, busy);
         let mut status = self.status(now);
+        status.due = status.due.saturating_sub(self.due_twice()?);
         status.lag_seconds = self.lag(status.due, now)?.map_or(0.0, report::age);
         // A count may still be under way.
         let changing = status.due > 0 || !self.work.live.at_end();
         self.meter.show(&status, self.judge.breaker.is_open());
         self.board.update(|shown| *shown = status);
         Ok(changing.then(|| now + if busy { BUSY } else { IDLE }))
+    }
+
+    /// How many accounts both wait for the target to recover and have changed since.
+    fn due_twice(&self) -> Result<u64, StoreError> {
+        let mut count = 0;
+        for id in self.judge.waiting().take(WAITING) {
+            let account = self.ledger.account(&id)?;
+            let changed = account.is_some_and(|account| self.work.live.awaits(account.changed_seq));
+            count += u64::from(changed);
+        }
+        Ok(count)
     }
 
     fn status(&mut self, now: Instant) -> TargetStatus {

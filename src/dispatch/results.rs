@@ -56,7 +56,7 @@ impl Loop {
                 tracing::info!(target, "breaker closed: the target works again");
                 // A success so soon may be another account's: then those that fail wait for their time.
                 if outage {
-                    self.work.force(self.judge.recovered());
+                    self.work.force(self.judge.waiting());
                 }
             }
         }

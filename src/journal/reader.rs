@@ -53,6 +53,15 @@ impl Reader {
         Ok(reader)
     }
 
+    /// The number before the oldest record that is there: what was before it is gone, or never was.
+    ///
+    /// # Errors
+    /// When the folder or its first segment cannot be read.
+    pub fn oldest(dir: &Path) -> io::Result<u64> {
+        let oldest = first_of(segment::list(dir)?)?;
+        Ok(oldest.map_or(0, |scan| scan.after()))
+    }
+
     /// The next records up to number `until`, at most `max` of them and not much more than 8 MiB; empty only when there
     /// are no more. Damage is logged, counted and stepped over. Beside a writer `until` must be synced; without one it
     /// may be anything.

@@ -132,18 +132,22 @@ fn good_index(dir: &StateDir) -> Result<(SledIndex, Meta), OfflineError> {
 /// When the directory cannot be held or listed.
 pub fn check(root: &Path) -> Result<Report, OfflineError> {
     let dir = hold(root)?;
+    let mut snapshots = Vec::new();
+    for (applied, path) in dir.snapshots().map_err(io_error(root))? {
+        snapshots.push((applied, prove(&path).err().map(|error| error.to_string())));
+    }
+    let good = snapshots.iter().filter(|(_, wrong)| wrong.is_none());
+    let covered = good.map(|&(applied, _)| applied).max().unwrap_or_default();
     let metrics = Metrics::new();
     let (mut journal_records, mut journal_range) = (0, None);
-    replay(&dir, 0, &metrics, |records| {
+    let journal = dir.journal();
+    let start = Reader::oldest(&journal).map_err(io_error(&journal))?;
+    replay(&dir, start.min(covered), &metrics, |records| {
         journal_records += records.len() as u64;
         let first = journal_range.map_or(records[0].seq, |(first, _)| first);
         journal_range = Some((first, records[records.len() - 1].seq));
         Ok(())
     })?;
-    let mut snapshots = Vec::new();
-    for (applied, path) in dir.snapshots().map_err(io_error(root))? {
-        snapshots.push((applied, prove(&path).err().map(|error| error.to_string())));
-    }
     let (meta, index) = match good_index(&dir) {
         Ok((_, meta)) => (meta, None),
         Err(error) => (Meta::default(), Some(error.to_string())),

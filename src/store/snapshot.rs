@@ -105,8 +105,10 @@ impl Snapshot {
         let file = File::open(path)?;
         let bytes = file.metadata()?.len();
         let mut input = BufReader::with_capacity(BLOCK_BYTES, file);
-        if &read::<8>(&mut input)? != MAGIC {
-            return Err(damaged("it is no snapshot of this version"));
+        match read::<8>(&mut input) {
+            Ok(magic) if &magic == MAGIC => {}
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
+            _ => return Err(damaged("it is no snapshot of this version")),
         }
         let applied = u64::from_le_bytes(read(&mut input)?);
         Ok(Self {

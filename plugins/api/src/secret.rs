@@ -114,7 +114,8 @@ impl Keeper {
                 let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
                     format!(
                         "the credential {name} cannot be read: $CREDENTIALS_DIRECTORY is not set; \
-                         systemd sets it for a unit with LoadCredential={name}:…"
+                         systemd sets it for a unit with LoadCredential={name}:…; for a command, set it to the folder of \
+                         the file"
                     )
                 })?;
                 read_file(PathBuf::from(folder).join(name))

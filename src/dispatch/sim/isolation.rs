@@ -8,6 +8,19 @@ use super::{MINUTE, caught_up, id, millis, parked, receiver::Reaction, until};
 use crate::store::records::Next;
 
 #[tokio::test(start_paused = true)]
+async fn an_account_is_due_once_however_often_it_changes_at_a_dead_target() {
+    let mut world = caught_up(20).await;
+    world.receiver.behave(|_| Reaction::fault());
+    for _ in 0..2 {
+        for n in 0..20 {
+            world.change(n);
+        }
+        sleep(MINUTE).await;
+        assert_eq!((world.status().state.as_str(), world.due()), ("open", 20));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_target_costs_no_writes() {
     let mut world = caught_up(1000).await;
     world.receiver.behave(|_| Reaction::fault());

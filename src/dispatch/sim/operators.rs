@@ -151,7 +151,7 @@ async fn operators_pause_resume_and_backfill() {
     world.receiver.forget_told(Duration::ZERO);
     assert_eq!(
         world.act(Action::Backfill).await,
-        "crm gets 10 accounts anew"
+        "crm gets every live account anew (10 accounts known)"
     );
     until(MINUTE, || world.status().backfill.is_none()).await;
     assert_eq!(world.receiver.total() - before, 10);

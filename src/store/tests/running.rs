@@ -1,6 +1,7 @@
 //! The applier at work, over a journal and an index on disk.
 
 use std::{
+    fs,
     num::NonZeroU32,
     path::Path,
     sync::{
@@ -15,8 +16,10 @@ use crate::{
     journal::{self, Journal},
     metrics::Metrics,
     store::{
-        Phase, Store,
+        Phase, Store, Write,
         applier::{Applier, Options},
+        offline,
+        records::TargetState,
         state_dir::{LastRun, StateDir},
     },
 };
@@ -35,7 +38,7 @@ impl Running {
         let metrics = Metrics::new();
         let (journal, _) = Journal::open(journal::Options {
             dir: dir.journal(),
-            segment_bytes: journal::SEGMENT_BYTES,
+            segment_bytes: 1,
             reserve_bytes: 0,
             floor: dir.journal_floor(),
             gap: 0,
@@ -80,6 +83,16 @@ impl Running {
     }
 }
 
+/// The names of the files in a folder, in order.
+fn files(folder: &Path) -> Vec<String> {
+    let files = fs::read_dir(folder).unwrap().flatten();
+    let mut names: Vec<_> = files
+        .map(|file| file.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
 fn any_name() -> Arc<dyn Fn(u64) -> String + Send + Sync> {
     Arc::new(|app| app.to_string())
 }
@@ -100,6 +113,46 @@ async fn after_a_restart_the_newest_change_is_known() {
     let newest = *running.store.changed().borrow();
     assert!(changes[1].seq <= newest, "{newest} {changes:?}");
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_snapshot_made_superfluous_is_not_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path(), any_name());
+    let journal = folder.path().join("journal");
+    let first = files(&journal).remove(0);
+    for id in 1..=3 {
+        let seq = running.change("@a").await;
+        running.applied(seq).await;
+        let state = TargetState {
+            id,
+            ..TargetState::default()
+        };
+        let name = "crm".into();
+        // Asks for a snapshot.
+        running
+            .store
+            .write(vec![Write::Target { name, state }])
+            .await
+            .unwrap();
+        let taken = format!("{seq:020}.snapshot");
+        let wait = async {
+            while !files(&folder.path().join("snapshots")).contains(&taken) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    }
+    running.stop().await;
+    assert!(!files(&journal).contains(&first), "{first} is still there");
+    let report = offline::check(folder.path()).unwrap();
+    assert!(report.is_good(), "{report:?}");
+    assert_eq!(report.applied, 3);
+
+    // Without snapshots it is.
+    fs::remove_dir_all(folder.path().join("snapshots")).unwrap();
+    let report = offline::check(folder.path()).unwrap();
+    assert!(report.journal_damaged > 0, "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

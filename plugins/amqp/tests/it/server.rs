@@ -1,6 +1,6 @@
 //! A RabbitMQ node of the test's own, from the system's package, on free ports in a temporary folder.
 
-use std::{fs, io::Write as _, path::Path, process::Command};
+use std::{fs, io::Write as _, path::Path, process::Command, time::Duration};
 
 use lapin::{
     Connection, ConnectionProperties, ExchangeKind,
@@ -10,9 +10,13 @@ use lapin::{
 use profilesync_target::{Process, free_port};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 const SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+
+/// For an answer of a node.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A node, ended when dropped.
 pub(crate) struct Server {
@@ -57,9 +61,14 @@ impl Server {
 
     /// A client connection of the test's own.
     pub(crate) async fn connect(&self) -> Connection {
-        Connection::connect(&self.url(), ConnectionProperties::default())
-            .await
-            .unwrap()
+        self.try_connect().await.unwrap()
+    }
+
+    /// A node that is starting may take a connection and never answer on it.
+    async fn try_connect(&self) -> Option<Connection> {
+        let url = self.url();
+        let connection = Connection::connect(&url, ConnectionProperties::default());
+        timeout(PATIENCE, connection).await.ok()?.ok()
     }
 
     /// Starts the node on the data it has, and waits until it takes connections.
@@ -67,10 +76,7 @@ impl Server {
         // With this the script becomes the node, instead of waiting for it.
         let mut command = self.command(SCRIPT);
         self.process.start(command.env("detached", "true"));
-        while Connection::connect(&self.url(), ConnectionProperties::default())
-            .await
-            .is_err()
-        {
+        while self.try_connect().await.is_none() {
             self.process.starting().await;
         }
     }
@@ -101,7 +107,7 @@ impl Server {
             .queue_bind(name.into(), name.into(), "#".into(), bind, none())
             .await
             .unwrap();
-        connection.close(200, "OK".into()).await.unwrap();
+        close(connection).await;
     }
 
     /// All that a queue holds, taken out: routing keys and bodies.
@@ -115,7 +121,7 @@ impl Server {
             let body = serde_json::from_slice(&message.data).unwrap();
             found.push((message.routing_key.to_string(), body));
         }
-        connection.close(200, "OK".into()).await.unwrap();
+        close(connection).await;
         found
     }
 
@@ -143,4 +149,9 @@ impl Server {
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null");
         command
     }
+}
+
+/// Lets go of a connection. That the client does not notice its end is not what is tested.
+async fn close(connection: Connection) {
+    let _ = timeout(PATIENCE, connection.close(200, "OK".into())).await;
 }
