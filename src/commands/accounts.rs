@@ -142,18 +142,18 @@ fn deliveries(deliveries: &[Delivery], revision: u64) -> Table {
             Cell::number(delivery.delivered).colour(colour),
             Cell::text(delivery.delivered_at.map_or_else(String::new, time)),
             Cell::text(delivery.answer.as_deref().unwrap_or_default()),
-            Cell::text(trouble(delivery, revision)).colour(Colour::Red),
+            trouble(delivery, revision),
         ]);
     }
     table
 }
 
-fn trouble(delivery: &Delivery, revision: u64) -> String {
+fn trouble(delivery: &Delivery, revision: u64) -> Cell {
     let Some(trouble) = &delivery.trouble else {
-        return match delivery.delivered < revision {
-            true => "behind: `profilesync status` says how the target is".into(),
-            false => String::new(),
-        };
+        return Cell::text(match delivery.delivered < revision {
+            true => "not sent: the target waits, or its filters leave this change out",
+            false => "",
+        });
     };
     let next = match trouble.next {
         Some(next) if next <= clock::now() => "next try when the target works".into(),
@@ -161,7 +161,8 @@ fn trouble(delivery: &Delivery, revision: u64) -> String {
         None => "parked".into(),
     };
     let (revision, attempts, reason) = (trouble.revision, trouble.attempts, &trouble.reason);
-    format!("revision {revision}, attempt {attempts}, {next}: {reason}")
+    let text = format!("revision {revision}, attempt {attempts}, {next}: {reason}");
+    Cell::text(text).colour(Colour::Red)
 }
 
 fn life(status: Life) -> (&'static str, Colour) {
@@ -268,20 +269,29 @@ more: --after '1400000000/@TOA#_a'
         let account = AccountDetail {
             account: account(),
             history: 9,
-            targets: vec![Delivery {
-                target: "crm".into(),
-                delivered: 6,
-                delivered_at: Some(1_670_574_000_000),
-                answer: Some("200 OK".into()),
-                trouble: Some(Trouble {
-                    revision: 7,
-                    since: 1,
-                    attempts: 2,
-                    at: 2,
-                    reason: "422 name too long".into(),
-                    next: None,
-                }),
-            }],
+            targets: vec![
+                Delivery {
+                    target: "crm".into(),
+                    delivered: 6,
+                    delivered_at: Some(1_670_574_000_000),
+                    answer: Some("200 OK".into()),
+                    trouble: Some(Trouble {
+                        revision: 7,
+                        since: 1,
+                        attempts: 2,
+                        at: 2,
+                        reason: "422 name too long".into(),
+                        next: None,
+                    }),
+                },
+                Delivery {
+                    target: "export".into(),
+                    delivered: 6,
+                    delivered_at: None,
+                    answer: None,
+                    trouble: None,
+                },
+            ],
         };
         let expected = "\
 app:          1400000000
@@ -301,6 +311,7 @@ history:      9 events
 
 TARGET  HOLDS  SINCE                     ANSWER  TROUBLE
 crm         6  2022-12-09T08:20:00.000Z  200 OK  revision 7, attempt 2, parked: 422 name too long
+export      6  -                         -       not sent: the target waits, or its filters leave this change out
 ";
         assert_eq!(detail(&account, false), expected);
     }

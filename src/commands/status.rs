@@ -66,7 +66,7 @@ fn text(status: &Status, coloured: bool) -> String {
     }
     if status.refused_without_app > 0 {
         text += &format!(
-            "{} requests refused before an app was known: wrong path, method or SdkAppid\n",
+            "{} requests refused before an app was known: wrong path, method, peer (`listener.allow`) or SdkAppid\n",
             status.refused_without_app
         );
     }
@@ -329,7 +329,7 @@ store:    replaying (5 of 10), 12 accounts, 5 events behind
 
 APP         SDKAPPID    SIGNED  RECORDED  DUPLICATE  STALE  UNCHANGED  IGNORED  REFUSED
 production  1400000000  yes           12          0      0          0        0        1
-2 requests refused before an app was known: wrong path, method or SdkAppid
+2 requests refused before an app was known: wrong path, method, peer (`listener.allow`) or SdkAppid
 
 TARGET  TYPE     STATE                       DUE  PARKED  DELIVERED  LAG  LAST SUCCESS  LAST ERROR
 crm     webhook  open                          3       1          0  12s  5m 0s ago     10s ago: connection refused\\n

@@ -86,6 +86,7 @@ fn open_kind<T>(
         let is_unread = explain(&error.message, "").is_some();
         let missing = missing_field(&error.message).map(str::to_owned);
         let (entry, diagnostic) = explain_kinds(&target.name, &mut table, error);
+        let missing = missing.map(|field| join(entry.as_deref().unwrap_or_default(), &field));
         let is_told = missing.is_some_and(|missing| removed.contains(&missing));
         if removed.is_empty() || is_unread && !is_told {
             found.push(diagnostic);

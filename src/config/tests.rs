@@ -40,6 +40,15 @@ struct PostSettings {
     secret: Option<Secret>,
     #[serde(default)]
     style: Style,
+    #[expect(dead_code, reason = "its mistakes are what matters")]
+    other: Option<Other>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Other {
+    #[expect(dead_code, reason = "its mistakes are what matters")]
+    url: String,
 }
 
 #[derive(Default, Deserialize, JsonSchema)]

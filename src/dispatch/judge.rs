@@ -169,7 +169,7 @@ impl Judge {
     }
 
     /// The accounts that wait for the target to recover.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = AccountId> {
+    pub(super) fn waiting(&self) -> impl ExactSizeIterator<Item = AccountId> {
         self.blameless.keys().cloned()
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     clock::Millis,
     config::Mode,
     status::{BackfillStatus, TargetStatus},
-    store::StoreError,
+    store::{StoreError, records::Account},
 };
 
 /// Least time between two updates while the loop is busy.
@@ -18,8 +18,8 @@ const BUSY: Duration = Duration::from_millis(250);
 /// between two looks for the oldest due account.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Accounts looked at that wait for the target to recover. The breaker lets few more come to that.
-const WAITING: usize = 64;
+/// Accounts looked at that wait for the target to recover. Where they come in batches there may be thousands.
+const SAMPLE: usize = 64;
 
 /// Since when something has been due, looked up now and then.
 pub(super) struct Lag {
@@ -54,15 +54,18 @@ impl Loop {
         Ok(changing.then(|| now + if busy { BUSY } else { IDLE }))
     }
 
-    /// How many accounts both wait for the target to recover and have changed since.
+    /// About how many accounts both wait for the target to recover and have changed since.
     fn due_twice(&self) -> Result<u64, StoreError> {
-        let mut count = 0;
-        for id in self.judge.waiting().take(WAITING) {
+        let waiting = self.judge.waiting();
+        let (all, sample) = (waiting.len(), waiting.len().min(SAMPLE));
+        let mut changed = 0;
+        // What is in hand is not among those that wait until it is written.
+        for id in waiting.take(sample).filter(|id| !self.work.hand.holds(id)) {
             let account = self.ledger.account(&id)?;
-            let changed = account.is_some_and(|account| self.work.live.awaits(account.changed_seq));
-            count += u64::from(changed);
+            let awaits = |account: Account| self.work.live.awaits(account.changed_seq);
+            changed += usize::from(account.is_some_and(awaits));
         }
-        Ok(count)
+        Ok((changed * all / sample.max(1)) as u64)
     }
 
     fn status(&mut self, now: Instant) -> TargetStatus {

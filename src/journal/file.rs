@@ -54,6 +54,11 @@ impl SegmentFile {
         &self.segment.path
     }
 
+    /// Whether nothing was written behind its header.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == HEADER_BYTES as u64
+    }
+
     /// How long it is.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes

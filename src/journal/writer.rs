@@ -212,7 +212,10 @@ impl Writer {
         };
         self.check_space()?;
         match self.segment.take() {
-            Some(segment) if segment.bytes() < self.options.segment_bytes => Ok((segment, next)),
+            // An empty one would be replaced by one of the same name, and who reads it would go on reading what is gone.
+            Some(segment) if segment.is_empty() || segment.bytes() < self.options.segment_bytes => {
+                Ok((segment, next))
+            }
             _full_or_none => self.begin(next),
         }
     }
@@ -236,8 +239,9 @@ impl Writer {
         } = &self.options;
         match free_bytes(dir) {
             Err(error) => {
-                // the folder may have been removed, and the segment with it
+                // the folder may have been removed, and the segment with it; its name is not given to another
                 self.segment = None;
+                self.next = self.next.map(|next| next + 1);
                 Err(format!(
                     "cannot see the free space of {}: {error}",
                     dir.display()

@@ -3,17 +3,19 @@
 //! The library's errors do not tell a status from another in their types, so the client notes the last bad answer
 //! of the task that asked.
 
-use std::{cell::RefCell, future::Future, time::Duration};
+use std::{cell::RefCell, future::Future, io, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use object_store::{
     ClientOptions,
-    client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService},
+    client::{
+        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+    },
 };
 use profilesync_target::SettingsError;
-use reqwest::{Certificate, Client, header::CONTENT_TYPE, redirect, retry};
+use reqwest::{Certificate, Client, StatusCode, header::CONTENT_TYPE, redirect, retry};
 
 /// A connection that takes longer is a fault of the target; the time limit of a delivery may be shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -127,7 +129,7 @@ impl HttpService for Connector {
         }
         let text = String::from_utf8_lossy(&bytes);
         note(match parted {
-            true => answer_in(&text),
+            true => answer_in(&text)?,
             false => {
                 let header = |name: &str| parts.headers.get(name)?.to_str().ok();
                 Some(answer(parts.status.as_u16(), header, &text))
@@ -141,20 +143,24 @@ impl HttpService for Connector {
 fn is_parted(response: &HttpResponse) -> bool {
     let kind = response.headers().get(CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.starts_with("multipart/mixed")
+    response.status() == StatusCode::ACCEPTED && kind.starts_with("multipart/mixed")
 }
 
-/// What the one answer within a body says, if it is no success.
-fn answer_in(body: &str) -> Option<Noted> {
-    let (_, body) = body.split_once("HTTP/1.1 ")?;
-    let status: u16 = body.get(..3)?.parse().ok()?;
-    let head = body.split("\r\n\r\n").next()?;
+/// What the one answer within a body says, if it is no success. The library takes a body without one for a success.
+fn answer_in(body: &str) -> Result<Option<Noted>, HttpError> {
+    let part = body.split_once("HTTP/1.1 ").map(|(_, part)| part);
+    let status = part.and_then(|part| part.get(..3)?.parse::<u16>().ok());
+    let (Some(body), Some(status)) = (part, status) else {
+        let error = io::Error::other("the answer to a batch of requests holds none");
+        return Err(HttpError::new(HttpErrorKind::Decode, error));
+    };
+    let head = body.split("\r\n\r\n").next().unwrap_or_default();
     let header = |wanted: &str| {
         let mut headers = head.lines().filter_map(|line| line.split_once(':'));
         let (_, value) = headers.find(|(name, _)| name.trim().eq_ignore_ascii_case(wanted))?;
         Some(value.trim())
     };
-    (!(200..300).contains(&status)).then(|| answer(status, header, body))
+    Ok((!(200..300).contains(&status)).then(|| answer(status, header, body)))
 }
 
 fn answer<'a>(status: u16, header: impl Fn(&str) -> Option<&'a str>, body: &str) -> Noted {

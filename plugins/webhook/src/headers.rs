@@ -122,7 +122,7 @@ impl Given {
     }
 }
 
-/// Whether a header or a member of a query of this name, in lower case, says who is asking. Fewer than may be secret: these
+/// Whether a header of this name, in lower case, says who is asking. Fewer than may be secret: these
 /// are refused where they would be sent in clear, and `x-author` need not be.
 pub(crate) fn names_credentials(name: &str) -> bool {
     let parts = [

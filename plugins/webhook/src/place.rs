@@ -59,7 +59,7 @@ impl Place {
                     .filter_map(|member| member.split_once('='));
                 members
                     .filter(|(_, value)| !value.is_empty())
-                    .any(|(name, _)| names_credentials(&name.to_ascii_lowercase()))
+                    .any(|(name, _)| names_credentials_in_a_query(name))
             });
             // Masked where requests are shown, and so where answers are.
             literals(query).for_each(|literal| secrets.keep_query(literal));
@@ -116,6 +116,12 @@ impl Place {
             false => masked(url).to_string(),
         }
     }
+}
+
+/// Whether a member of a query of this name says who is asking.
+fn names_credentials_in_a_query(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    matches!(name.as_str(), "code" | "pwd" | "sig" | "signature") || names_credentials(&name)
 }
 
 impl Made {

@@ -243,6 +243,21 @@ fn a_mistake_is_not_told_twice() {
 }
 
 #[test]
+fn a_key_that_is_wrong_is_not_said_to_be_missing() {
+    check_lines(
+        &format!("{REST}[targets.t.other]\nurl = 5\n"),
+        &["a.toml:8:7: `targets.t.other.url` must be a string, but is the number 5"],
+    );
+    check_lines(
+        &format!("{}other = {{}}\n", REST.replace("'https://t'", "5")),
+        &[
+            "a.toml:6:7: `targets.t.url` must be a string, but is the number 5",
+            "a.toml:7:9: `targets.t.other.url` is missing",
+        ],
+    );
+}
+
+#[test]
 fn what_does_not_go_together() {
     check_lines(
         "",

@@ -2,21 +2,31 @@
 
 use std::time::Duration;
 
+use profilesync_target::Limits;
 use tokio::time::sleep;
 
-use super::{MINUTE, caught_up, id, millis, parked, receiver::Reaction, until};
+use super::{MINUTE, World, caught_up, id, millis, options, parked, receiver::Reaction, until};
 use crate::store::records::Next;
 
 #[tokio::test(start_paused = true)]
 async fn an_account_is_due_once_however_often_it_changes_at_a_dead_target() {
-    let mut world = caught_up(20).await;
-    world.receiver.behave(|_| Reaction::fault());
-    for _ in 0..2 {
-        for n in 0..20 {
-            world.change(n);
+    for batch in [1, 50] {
+        let mut world = World::new(options());
+        world.receiver.set_limits(Limits {
+            batch,
+            ..Limits::default()
+        });
+        world.receiver.behave(|_| Reaction::fault());
+        world.start();
+        world.settle(MINUTE).await;
+        for _ in 0..2 {
+            for n in 0..1000 {
+                world.change(n);
+            }
+            sleep(MINUTE).await;
+            let status = world.status();
+            assert_eq!((status.state.as_str(), status.due), ("open", 1000));
         }
-        sleep(MINUTE).await;
-        assert_eq!((world.status().state.as_str(), world.due()), ("open", 20));
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use object_store::{
@@ -21,9 +22,13 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinHandle,
+    time::timeout,
 };
 
 use super::google;
+
+/// For an answer of an emulator that starts.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The name that goes with [`SECRET`]: S3's access key, Azure's account.
 pub(crate) const KEY: &str = "profilesync";
@@ -112,7 +117,11 @@ impl Emulator {
                 .arg(format!("127.0.0.1:{port}")),
         };
         self.process.start(command);
-        while request(self.inner, "GET /", "").await.is_none() {
+        // One that is starting may take a connection and never answer on it.
+        while !matches!(
+            timeout(PATIENCE, request(self.inner, "GET /", "")).await,
+            Ok(Some(_))
+        ) {
             self.process.starting().await;
         }
     }

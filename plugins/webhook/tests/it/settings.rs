@@ -280,11 +280,17 @@ fn a_secret_url_does_not_cross_the_network_in_clear() {
     for far in [
         "'http://crm.example/?API_KEY=x'",
         "'http://crm.example/{{ account }}?page=1&access_token=x'",
+        "'http://crm.example/?sig=x'",
     ] {
         check(&format!("url = {far}"), clear, far);
         try_open(&format!("url = {far}\ninsecure = true")).unwrap();
     }
-    for harmless in ["?page=1", "?key={{ account }}", "?monkey=x"] {
+    for harmless in [
+        "?page=1",
+        "?key={{ account }}",
+        "?monkey=x",
+        "?idempotency_key=x",
+    ] {
         try_open(&format!("url = 'http://crm.example/x{harmless}'")).unwrap();
     }
 }
