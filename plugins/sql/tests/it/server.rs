@@ -109,7 +109,7 @@ impl Server {
                 command
             }
             Kind::MariaDb => {
-                let mut command = Command::new("mariadbd");
+                let mut command = self.mariadb("mariadbd");
                 command.args([
                     "--no-defaults",
                     "--user=root",
@@ -194,6 +194,13 @@ impl Server {
         run(Command::new("chmod").arg("600").arg(path));
     }
 
+    /// A program of MariaDB's. It removes the temporary tables it finds, so every server has a folder for its own.
+    fn mariadb(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("TMPDIR", self.dir.path());
+        command
+    }
+
     fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -226,7 +233,7 @@ impl Server {
                 run(&mut command);
             }
             Kind::MariaDb => {
-                let mut command = Command::new("mariadb-install-db");
+                let mut command = self.mariadb("mariadb-install-db");
                 command.args([
                     "--no-defaults",
                     "--user=root",
@@ -260,7 +267,7 @@ impl Server {
              GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' IDENTIFIED BY '{PASSWORD}' WITH GRANT OPTION;\n"
         );
         fs::write(&file, sql).unwrap();
-        let mut command = Command::new("mariadbd");
+        let mut command = self.mariadb("mariadbd");
         command.args(["--no-defaults", "--user=root", "--bootstrap", NO_AIO]);
         command.arg(format!("--datadir={}", self.data().display()));
         run(command.stdin(File::open(file).unwrap()));
