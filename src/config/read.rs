@@ -137,9 +137,8 @@ pub(super) fn explain(message: &str, path: &str) -> Option<Diagnostic> {
     }
     // toml's own words for what no variant of an enum can be.
     if message == "wanted string or table" {
-        return Some(Diagnostic::error(format!(
-            "`{path}` must be a string or a table"
-        )));
+        let message = format!("`{path}` must be a string or a table");
+        return Some(Diagnostic::error(message).help("`profilesync schema` lists what it can be"));
     }
     if let Some(rest) = message.strip_prefix("unknown variant ") {
         let (wrong, known) = wrong_and_known(rest);

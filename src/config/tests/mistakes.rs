@@ -203,7 +203,7 @@ fn all_mistakes_of_targets_are_told_too() {
          concurrency = 1025\ntimeout = 5\nbreaker.failures = 0\nguard = { window = '1h' }\napps = []\n\
          [targets.v]\ntype = 'post'\napps = ['aa', 2, 1]\naccounts = ['ok', '[a']\n\
          fields = ['name', 'nam']\nretry = { initial = '10min' }\nbreaker.probe = '1h'\nurl = 5\n\
-         ulr = 'x'\n[targets]\nw = 5\n",
+         ulr = 'x'\nstyle = 5\n[targets]\nw = 5\n",
         &[
             "a.toml:4:10: \"T\" is no name: a name has 1 to 64 characters out of a-z, 0-9, _ and -",
             "a.toml:6:7: target T: `url` is no URL; write it as https://host/path",
@@ -221,7 +221,8 @@ fn all_mistakes_of_targets_are_told_too() {
             "a.toml:19:1: `targets.v.breaker.probe` is longer than `targets.v.breaker.probe_max`",
             "a.toml:20:7: `targets.v.url` must be a string, but is the number 5",
             "a.toml:21:1: unknown key `targets.v.ulr`; did you mean \"url\"?",
-            "a.toml:23:5: `targets.w` must be a table",
+            "a.toml:22:9: `targets.v.style` must be a string or a table; `profilesync schema` lists what it can be",
+            "a.toml:24:5: `targets.w` must be a table",
         ],
     );
     check_lines(
