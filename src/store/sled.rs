@@ -2,7 +2,8 @@
 //!
 //! sled 0.34.7 panics on damaged files, at opening and at any later read; leaves a `*.generating` file when killed
 //! while it writes its snapshot, and cannot open beside one. So every call is guarded, and whatever goes wrong is an
-//! [`IndexError`]: the caller closes the index and opens or rebuilds it. One tree with key prefixes and one
+//! [`IndexError`]: the caller closes the index and opens or rebuilds it. Closed is not yet let go of: the last write of
+//! a thread of sled's own may still be under way, and until it ends the folder cannot be opened again. One tree with key prefixes and one
 //! `apply_batch` per round is the layout that survived every simulated crash.
 #![expect(
     clippy::disallowed_types,
@@ -10,9 +11,12 @@
 )]
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::store::index::{Batch, Index, IndexError, Visit};
@@ -23,6 +27,9 @@ const SEGMENT_BYTES: usize = 8 << 20;
 /// How often sled hands its buffers to the operating system by itself.
 const FLUSH_EVERY_MS: u64 = 100;
 
+/// How long an index that was closed may take to be let go of.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 pub(crate) struct SledIndex {
     /// Keeps the tree open.
     db: sled::Db,
@@ -31,6 +38,7 @@ pub(crate) struct SledIndex {
 impl SledIndex {
     /// Opens or makes an index in a folder of its own.
     pub(crate) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, IndexError> {
+        wait_until_let_go(folder);
         remove_unfinished_snapshots(folder).map_err(|error| IndexError(error.to_string()))?;
         let db = guard(|| {
             sled::Config::new()
@@ -50,6 +58,17 @@ impl SledIndex {
                 .into_iter()
                 .try_for_each(|(key, value)| self.db.insert(key, value).map(drop))
         })
+    }
+}
+
+/// Waits for the lock on sled's file to be free. Nobody but this process can have it: the state directory is held.
+fn wait_until_let_go(folder: &Path) {
+    let Ok(file) = File::open(folder.join("db")) else {
+        return; // There is none yet; or sled says why it cannot be opened.
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE && matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        thread::sleep(Duration::from_millis(2));
     }
 }
 

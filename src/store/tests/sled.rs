@@ -1,6 +1,6 @@
 //! The index on disk: reopened, rebuilt, damaged.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread, time::Duration};
 
 use super::{CHANGED, apply, record};
 use crate::{
@@ -57,6 +57,24 @@ fn sled_reopens_what_was_applied() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, meta) = state_with(folder.path(), &some_records(300));
     let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    assert!(!opened.set_aside);
+    assert_eq!(opened.meta, meta);
+}
+
+#[test]
+fn an_index_that_is_being_let_go_of_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, meta) = state_with(folder.path(), &some_records(300));
+    let held = fs::File::open(dir.index().join("db")).unwrap();
+    while held.try_lock().is_err() {
+        thread::yield_now();
+    }
+    let let_go = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(300));
+        drop(held);
+    });
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    let_go.join().unwrap();
     assert!(!opened.set_aside);
     assert_eq!(opened.meta, meta);
 }
