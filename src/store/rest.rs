@@ -7,11 +7,14 @@ use std::time::Duration;
 /// Fewer events in a batch are no burst.
 const BURST: u64 = 32;
 
+/// How many times as long as it worked the applier rests.
+const RESTS: u32 = 4;
+
 /// The longest rest.
-const MOST: Duration = Duration::from_millis(50);
+const MOST: Duration = Duration::from_millis(200);
 
 /// What is left of `store.max_lag` must be plenty: a rest must never be why the listener slows down.
-const SHARE_OF_LAG: u64 = 20;
+const SHARE_OF_LAG: u64 = 4;
 
 /// A batch that was applied.
 pub(super) struct Round {
@@ -26,12 +29,12 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// How long to rest after it. As long as it took, if half as many events arrived or more: then half of the time is
-    /// not enough to apply them, and the processor is in demand.
+    /// How long to rest after it: not at all unless more arrived than was applied. Then no work of the applier keeps up,
+    /// and the processor is in demand.
     pub(super) fn rest(&self, max_lag: u64) -> Duration {
-        let is_burst = BURST <= self.applied && self.applied / 2 <= self.arrived;
+        let is_burst = BURST <= self.applied && self.applied <= self.arrived;
         match is_burst && self.behind < max_lag / SHARE_OF_LAG {
-            true => self.took.min(MOST),
+            true => (RESTS * self.took).min(MOST),
             false => Duration::ZERO,
         }
     }
@@ -42,16 +45,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_rests_in_a_burst_alone_and_only_so_far_behind() {
+    fn it_rests_when_more_arrives_than_is_applied_and_only_so_far_behind() {
         let took = Duration::from_millis(7);
         for (applied, arrived, behind, rests) in [
             (1024, 1024, 5000, true),
-            (1024, 512, 5000, true),
-            (1024, 511, 5000, false),
+            (1024, 1023, 5000, false),
             (1024, 0, 5000, false),
-            (1024, 1024, 49_999, true),
-            (1024, 1024, 50_000, false),
-            (32, 16, 16, true),
+            (1024, 1024, 249_999, true),
+            (1024, 1024, 250_000, false),
+            (32, 32, 32, true),
             (31, 31, 31, false),
             (0, 1, 1, false),
         ] {
@@ -61,7 +63,7 @@ mod tests {
                 arrived,
                 behind,
             };
-            let expected = if rests { took } else { Duration::ZERO };
+            let expected = if rests { 4 * took } else { Duration::ZERO };
             assert_eq!(
                 round.rest(1_000_000),
                 expected,
