@@ -21,7 +21,8 @@ pub fn replace<T>(path: &Path, write: impl FnOnce(&mut File) -> io::Result<T>) -
         Ok(value)
     });
     if finish.is_err() {
-        // What is left over is overwritten the next time; the first error is the one to tell of.
+        // What is left over is overwritten the next time a file of this name is written; the first error is the one to
+        // tell of.
         fs::remove_file(&unfinished).ok();
     }
     let value = finish?;
@@ -44,10 +45,36 @@ fn create(path: &Path) -> io::Result<File> {
 /// # Errors
 /// When the folder cannot be synced.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+    File::open(folder(path))?.sync_all()
+}
+
+fn folder(path: &Path) -> &Path {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Refuses to write on when less than `reserve` bytes are left where `path` is to be: what fills a disk to its end takes
+/// others along.
+///
+/// # Errors
+/// Then, and when it cannot be told.
+pub fn leave(reserve: u64, path: &Path) -> io::Result<()> {
+    if free_bytes(folder(path))? < reserve {
+        let what = format!("less than {} MiB would be left on the disk", reserve >> 20);
+        return Err(io::Error::new(io::ErrorKind::StorageFull, what));
     }
+    Ok(())
+}
+
+/// Bytes that the file system of a folder has left for us.
+///
+/// # Errors
+/// When it does not tell.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let space = rustix::fs::statvfs(folder)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ struct Shared {
     changed: watch::Sender<u64>,
     /// Records read from the journal or applied, for the lag.
     applied: watch::Sender<u64>,
+    /// Whether the applier waits for space on the disk.
+    starved: watch::Sender<bool>,
     writer: Writer,
 }
 
@@ -141,6 +143,7 @@ impl Store {
             phase: watch::Sender::new(Phase::Opening),
             changed: watch::Sender::new(0),
             applied: watch::Sender::new(0),
+            starved: watch::Sender::new(false),
             writer,
         }))
     }
@@ -407,7 +410,14 @@ impl Store {
 
     /// Resolves while the applier moves; for the watchdog. One that opens, rebuilds or waits for space does.
     pub async fn answers(&self) -> bool {
-        *self.0.phase.borrow() != Phase::Ready || self.write(Vec::new()).await.is_ok()
+        if *self.0.phase.borrow() != Phase::Ready {
+            return true;
+        }
+        let mut starved = self.0.starved.subscribe();
+        tokio::select! {
+            Ok(_) = starved.wait_for(|starved| *starved) => true,
+            written = self.write(Vec::new()) => written.is_ok(),
+        }
     }
 
     /// Up to `limit` entries of a range that `read` makes something of.

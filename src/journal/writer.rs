@@ -5,9 +5,8 @@
 //! are consecutive: a failed write or sync ends the segment, and its entries get new numbers in the next one. The header
 //! of a segment says what was acknowledged before it, so that readers step over what was written in vain.
 
-use std::{io, mem, path::Path, time::Duration};
+use std::{mem, time::Duration};
 
-use rustix::fs::statvfs;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep},
@@ -22,6 +21,7 @@ use super::{
     recover::{Recovered, recover},
     segment::{self, Header},
 };
+use crate::durable::free_bytes;
 
 /// Most entries of one write.
 const GROUP_ENTRIES: usize = 1024;
@@ -325,9 +325,4 @@ fn group_size(waiting: &[Waiting]) -> usize {
         bytes <= GROUP_BYTES
     });
     fitting.count().max(1)
-}
-
-fn free_bytes(dir: &Path) -> io::Result<u64> {
-    let space = statvfs(dir)?;
-    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }

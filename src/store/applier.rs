@@ -5,8 +5,10 @@
 //! rebuilds it, while the journal goes on acknowledging.
 
 use std::{
+    iter,
     num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
+    durable::free_bytes,
     journal::{Journal, Reader, Record},
     metrics::Metrics,
     store::{
@@ -30,7 +33,7 @@ use crate::{
         open::{self, Opened, Progress},
         rest::Round,
         retention::{Forgetting, HistorySweep},
-        snapshots::{Snapshots, free_bytes},
+        snapshots::Snapshots,
         state_dir::{LastRun, StateDir, sync_folder},
     },
 };
@@ -115,7 +118,8 @@ impl Applier {
         (store, Self { thread, stop })
     }
 
-    /// Applies what is synced and written, closes the index and notes that all is well.
+    /// Writes what is asked for, closes the index and notes that all is well. Events that are not applied yet are in the
+    /// journal, and wait there for the next run: there may be too many of them.
     pub async fn stop(self) {
         self.stop.cancel();
         let joined = tokio::task::spawn_blocking(|| self.thread.join()).await;
@@ -145,6 +149,8 @@ impl Worker {
     fn run(&mut self) {
         while let Err(error) = self.guarded_session() {
             self.store.0.index.store(None);
+            // It reads the index, which must be let go of.
+            self.snapshots.join(&self.dir);
             tracing::error!(%error, "the store failed; it is opened anew");
             self.store
                 .0
@@ -158,8 +164,6 @@ impl Worker {
             if stopped {
                 return;
             }
-            // Whoever waits for these is told by the loss of the sender.
-            while self.requests.try_recv().is_ok() {}
         }
     }
 
@@ -173,6 +177,9 @@ impl Worker {
 
     /// Opens the index and follows the journal until told to stop.
     fn session(&mut self) -> Result<(), IndexError> {
+        if !self.wait_for_space() {
+            return Ok(());
+        }
         let phase = self.store.0.phase.clone();
         let told = |progress| {
             phase.send_replace(match progress {
@@ -183,10 +190,13 @@ impl Worker {
         let Opened {
             index,
             meta,
-            set_aside,
+            rebuilt,
         } = open::open(&self.dir, self.options.cache_bytes, self.last_run, &told)?;
+        if self.last_run == LastRun::Rebooted {
+            self.dir.trust();
+        }
         self.last_run = LastRun::Died;
-        if set_aside {
+        if rebuilt {
             self.options.metrics.store_rebuilds.inc();
         }
         let index = Arc::new(index);
@@ -202,21 +212,24 @@ impl Worker {
             reader,
         };
         self.store.0.index.store(Some(Arc::clone(&session.index)));
-        // Which change was the newest is not known, but that none is beyond this.
-        self.tell_applied(&session.meta, Some(session.meta.applied));
-        self.replay(&mut session)?;
-        self.follow(&mut session)?;
+        if self.replay(&mut session)? {
+            // Which change was the newest is not known, but that none is beyond this.
+            self.tell_applied(&session.meta, Some(session.meta.applied));
+            self.drop_stale(&session);
+            self.store.0.phase.send_replace(Phase::Ready);
+            self.follow(&mut session)?;
+        }
         self.close(session)
     }
 
-    /// Catches up with what the journal held when the session began.
-    fn replay(&mut self, session: &mut Session) -> Result<(), IndexError> {
+    /// Catches up with what the journal held when the session began. False when told to stop before that.
+    fn replay(&mut self, session: &mut Session) -> Result<bool, IndexError> {
         let end = *self.synced.borrow();
-        while !self.stop.is_cancelled() {
-            self.wait_for_space();
+        self.tell_applied(&session.meta, None);
+        while self.wait_for_space() && !self.stop.is_cancelled() {
             let records = session.read(end)?;
             if records.is_empty() {
-                break;
+                return Ok(true);
             }
             self.apply(session, &records, Vec::new())?;
             self.store.0.phase.send_replace(Phase::Replaying {
@@ -224,21 +237,39 @@ impl Worker {
                 end,
             });
         }
-        self.store.0.phase.send_replace(Phase::Ready);
-        Ok(())
+        Ok(false)
     }
 
-    /// Until stopped, and then until nothing is left to apply.
+    /// What was written to an earlier index, or found wrong with it, says nothing of this one. Who waits is told by the
+    /// loss of the sender.
+    fn drop_stale(&mut self, session: &Session) {
+        let carried = self.carried.take();
+        for request in carried
+            .into_iter()
+            .chain(iter::from_fn(|| self.requests.try_recv().ok()))
+        {
+            if let Request::Backup(path, done) = request {
+                session.back_up(path, done);
+            }
+        }
+    }
+
+    /// Until stopped, and then until nothing is left to write.
     fn follow(&mut self, session: &mut Session) -> Result<(), IndexError> {
         let mut last_housekeeping = Instant::now();
         loop {
             let stopping = self.stop.is_cancelled();
             let writes = self.take_requests(session)?;
             let synced = *self.synced.borrow_and_update();
-            let records = session.read(synced)?;
+            let records = match stopping {
+                true => Vec::new(),
+                false => session.read(synced)?,
+            };
             let idle = records.is_empty() && writes.is_empty();
             if !idle {
-                self.wait_for_space();
+                if !self.wait_for_space() {
+                    return Ok(());
+                }
                 let start = Instant::now();
                 self.apply(session, &records, writes)?;
                 let newest = *self.synced.borrow();
@@ -294,14 +325,7 @@ impl Worker {
                 .or_else(|| self.requests.try_recv().ok())
             {
                 Some(Request::Write(write, done)) => writes.push((write, done)),
-                Some(Request::Backup(path, done)) => {
-                    Snapshots::back_up(
-                        Arc::clone(&session.index),
-                        session.meta.applied,
-                        path,
-                        done,
-                    );
-                }
+                Some(Request::Backup(path, done)) => session.back_up(path, done),
                 Some(Request::Broken(error)) => return Err(error),
                 None => break,
             }
@@ -369,8 +393,7 @@ impl Worker {
         if !self.forgetting.is_empty() {
             self.forgetting.round(&**index, &mut changes)?;
         }
-        if changes.len() > 0 {
-            self.wait_for_space();
+        if changes.len() > 0 && self.wait_for_space() {
             session.commit(changes, &self.options)?;
         }
         self.snapshots
@@ -380,21 +403,24 @@ impl Worker {
         Ok(())
     }
 
-    fn wait_for_space(&self) {
-        let mut told = false;
-        while free_bytes(self.dir.root()).is_some_and(|free| free < RESERVE_BYTES)
-            && !self.stop.is_cancelled()
-        {
-            if !told {
-                told = true;
-                let path = self.dir.root().display();
-                tracing::error!(%path, "the disk is full: events wait in the journal until there is space");
-            }
+    /// False when there is none and we are told to stop.
+    fn wait_for_space(&self) -> bool {
+        let is_full = || free_bytes(self.dir.root()).is_ok_and(|free| free < RESERVE_BYTES);
+        if !is_full() {
+            return true;
+        }
+        let path = self.dir.root().display();
+        tracing::error!(%path, "the disk is full: events wait in the journal until there is space");
+        self.store.0.starved.send_replace(true);
+        while is_full() && !self.stop.is_cancelled() {
             thread::sleep(Duration::from_millis(200));
         }
-        if told {
+        self.store.0.starved.send_replace(false);
+        let has_space = !is_full();
+        if has_space {
             tracing::info!("there is space again");
         }
+        has_space
     }
 
     fn close(&mut self, session: Session) -> Result<(), IndexError> {
@@ -436,6 +462,10 @@ impl Session {
         self.reader
             .read(until, RECORDS)
             .map_err(|error| IndexError(format!("the journal cannot be read: {error}")))
+    }
+
+    fn back_up(&self, path: PathBuf, done: oneshot::Sender<Result<(), String>>) {
+        Snapshots::back_up(Arc::clone(&self.index), self.meta.applied, path, done);
     }
 
     /// Applies a batch. Says which change is the newest.

@@ -3,7 +3,11 @@
 //! Every record is merged even when its history entry exists already: merging twice changes nothing, and it is what
 //! lets a snapshot be taken while the store goes on changing (`snapshot.rs`).
 
-use std::{collections::HashMap, num::NonZeroU32, ops::ControlFlow};
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZeroU32,
+    ops::ControlFlow,
+};
 
 use crate::{
     clock::Millis,
@@ -121,17 +125,10 @@ impl<'a> Changes<'a> {
         let Loaded { account, dirty, .. } = self.account(id)?;
         account.history += 1;
         *dirty = true;
-        // Some slack, so that not every event of a busy account costs a scan.
-        if account.history <= limit.get().saturating_add(limit.get() / 8) {
-            return Ok(());
+        let excess = account.history.saturating_sub(limit.get());
+        for (key, value) in self.oldest(&keys::history_of(id), excess as usize)? {
+            self.remove_history(id, key, &value)?;
         }
-        let prefix = keys::history_of(id);
-        let mut kept = self.entries(&prefix, &keys::after(prefix.clone()))?;
-        let excess = kept.len().saturating_sub(limit.get() as usize);
-        for (key, value) in kept.drain(..excess) {
-            self.replace(key, Some(&value), None);
-        }
-        self.account(id)?.account.history = u32::try_from(kept.len()).unwrap_or(u32::MAX);
         Ok(())
     }
 
@@ -180,10 +177,18 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// Removes an entry of an account's history that was read before; its account's count follows when it is
-    /// pruned by number.
-    pub(crate) fn remove_history(&mut self, key: Vec<u8>, value: &[u8]) {
+    /// Removes an entry of an account's history that was read before.
+    pub(crate) fn remove_history(
+        &mut self,
+        id: &AccountId,
+        key: Vec<u8>,
+        value: &[u8],
+    ) -> Result<(), IndexError> {
         self.replace(key, Some(value), None);
+        let Loaded { account, dirty, .. } = self.account(id)?;
+        account.history = account.history.saturating_sub(1);
+        *dirty = true;
+        Ok(())
     }
 
     /// Keys of the batch so far.
@@ -246,20 +251,26 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// The entries of a range after the batch so far.
-    fn entries(&self, from: &[u8], to: &[u8]) -> Result<Vec<Entry>, IndexError> {
-        let mut entries = std::collections::BTreeMap::new();
-        self.index.scan(from, to, &mut |key, value| {
-            entries.insert(key.to_vec(), value.to_vec());
-            ControlFlow::Continue(())
-        })?;
-        for (key, value) in self.batch.range(from.to_vec()..to.to_vec()) {
-            match value {
-                Some(value) => entries.insert(key.clone(), value.clone()),
-                None => entries.remove(key),
-            };
+    /// The first entries with a prefix after the batch so far.
+    fn oldest(&self, prefix: &[u8], count: usize) -> Result<Vec<Entry>, IndexError> {
+        let mut entries = BTreeMap::new();
+        if count == 0 {
+            return Ok(Vec::new());
         }
-        Ok(entries.into_iter().collect())
+        let end = keys::after(prefix.to_vec());
+        self.index.scan(prefix, &end, &mut |key, value| {
+            if !self.batch.contains_key(key) {
+                entries.insert(key.to_vec(), value.to_vec());
+            }
+            match entries.len() < count {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
+        for (key, value) in self.batch.range(prefix.to_vec()..end) {
+            entries.extend(value.clone().map(|value| (key.clone(), value)));
+        }
+        Ok(entries.into_iter().take(count).collect())
     }
 
     /// Sets a key from the value it has to another.

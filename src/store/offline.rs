@@ -23,11 +23,11 @@ use crate::{
         codec::{Meta, Stored, decode_history},
         index::{Index, IndexError},
         keys::{self, Table},
-        open,
+        open::{self, Load},
         records::{Account, DeliveryState, TargetState},
         sled::SledIndex,
         snapshot::{self, Snapshot},
-        state_dir::{HoldError, LastRun, StateDir},
+        state_dir::{HoldError, LastRun, StateDir, sync_folder},
     },
 };
 
@@ -117,12 +117,12 @@ fn good_index(dir: &StateDir) -> Result<(SledIndex, Meta), OfflineError> {
     if !dir.index().exists() {
         return Err(OfflineError::Index("there is none".into()));
     }
-    let index = SledIndex::open(&dir.index(), CACHE_BYTES)?;
-    let meta = index
-        .get(keys::META)?
-        .ok_or_else(|| OfflineError::Index("it was never finished".into()))?;
-    let meta = Meta::decode(&meta)?;
-    open::verify(&index, &meta)?;
+    if dir.is_building() {
+        return Err(OfflineError::Index("it was never finished".into()));
+    }
+    let index = SledIndex::open(&dir.index(), CACHE_BYTES).map_err(IndexError::from)?;
+    let snapshots = dir.snapshots().map_err(io_error(dir.root()))?;
+    let meta = open::good(&index, snapshots.last().map(|(oldest, _)| *oldest))?;
     Ok((index, meta))
 }
 
@@ -167,8 +167,11 @@ pub fn check(root: &Path) -> Result<Report, OfflineError> {
 /// Reads a snapshot to its end. Says what is applied in it.
 fn prove(path: &Path) -> io::Result<u64> {
     let mut snapshot = Snapshot::open(path)?;
-    while !snapshot.next_block()?.is_empty() {}
-    Ok(snapshot.applied)
+    match open::read(&mut snapshot, &mut |_, _| Ok(()), &|_| ()) {
+        Ok(_) => Ok(snapshot.applied),
+        Err(Load::Snapshot(error)) => Err(error),
+        Err(Load::Index(error)) => Err(io::Error::other(error)),
+    }
 }
 
 /// Calls `take` with the journal's records after `after`, some at a time.
@@ -271,6 +274,10 @@ pub fn backup(root: &Path, to: &Path) -> Result<u64, OfflineError> {
 pub fn restore(root: &Path, from: &Path, discard_journal: bool) -> Result<PathBuf, OfflineError> {
     let applied = prove(from).map_err(io_error(from))?;
     let dir = StateDir::hold(root)?;
+    // First what can fail, so that a full disk changes nothing.
+    let copy = root.join("restore");
+    let mut backup = fs::File::open(from).map_err(io_error(from))?;
+    durable::replace(&copy, |file| io::copy(&mut backup, file)).map_err(io_error(&copy))?;
     let aside = root.join(format!("before-restore-{}", clock::now()));
     fs::create_dir(&aside).map_err(io_error(&aside))?;
     let journal = discard_journal.then_some("journal");
@@ -285,10 +292,11 @@ pub fn restore(root: &Path, from: &Path, discard_journal: bool) -> Result<PathBu
     }
     // Taken under load, a backup knows changes beyond its own number, which the journal must not number anew.
     dir.distrust();
-    let mut backup = fs::File::open(from).map_err(io_error(from))?;
     let snapshot = dir.snapshot(applied);
-    durable::replace(&snapshot, |file| io::copy(&mut backup, file)).map_err(io_error(&snapshot))?;
-    durable::sync_parent(&aside).map_err(io_error(root))?;
+    fs::rename(&copy, &snapshot).map_err(io_error(&snapshot))?;
+    for path in [&snapshot, &aside] {
+        durable::sync_parent(path).map_err(io_error(path))?;
+    }
     Ok(aside)
 }
 
@@ -315,9 +323,10 @@ pub fn rebuild(root: &Path) -> Result<Rebuilt, OfflineError> {
         Ok((index, _)) => Some(all_accounts(&index)?),
         Err(_) => None,
     };
-    if dir.index().exists() {
-        dir.set_index_aside().map_err(io_error(root))?;
-    }
+    let aside = match dir.index().exists() {
+        true => Some(dir.set_index_aside().map_err(io_error(root))?),
+        false => None,
+    };
     let opened = open::open(&dir, CACHE_BYTES, LastRun::Clean, &|_| ())?;
     let mut meta = opened.meta;
     let index = opened.index;
@@ -344,6 +353,12 @@ pub fn rebuild(root: &Path) -> Result<Rebuilt, OfflineError> {
         }
         None => Vec::new(),
     };
+    drop(index);
+    sync_folder(&dir.index()).map_err(io_error(root))?;
+    if let Some(aside) = aside.filter(|_| old.is_some() && different.is_empty()) {
+        // Nothing is to be learned from it.
+        fs::remove_dir_all(&aside).map_err(io_error(&aside))?;
+    }
     Ok(Rebuilt {
         accounts: meta.accounts,
         applied: meta.applied,

@@ -2,11 +2,12 @@
 //! newest good snapshot. The journal does the rest.
 
 use std::{
+    collections::HashMap,
     fs, io, mem,
     num::NonZero,
     ops::ControlFlow,
     path::Path,
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
 
@@ -15,8 +16,8 @@ use crate::store::{
     codec::{Meta, Stored, checksum},
     index::{Index, IndexError},
     keys,
-    records::{Account, DeliveryState},
-    sled::SledIndex,
+    records::{Account, DeliveryState, TargetId, TargetState},
+    sled::{OpenError, SledIndex},
     snapshot::Snapshot,
     state_dir::{LastRun, StateDir},
 };
@@ -27,16 +28,16 @@ const MOST_THREADS: usize = 4;
 const FILL_ENTRIES: usize = 1024;
 
 /// A key and its value.
-type Entry = (Vec<u8>, Vec<u8>);
+pub(crate) type Entry = (Vec<u8>, Vec<u8>);
 /// Where entries go.
-type Put<'a> = &'a mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<(), IndexError>;
+pub(crate) type Put<'a> = &'a mut dyn FnMut(Vec<u8>, Vec<u8>) -> Result<(), IndexError>;
 
 /// An index, and what it says of itself.
 pub(crate) struct Opened {
     pub(crate) index: Box<dyn Index>,
     pub(crate) meta: Meta,
-    /// Whether an index had to be set aside.
-    pub(crate) set_aside: bool,
+    /// Whether there was one before, which is set aside or lost.
+    pub(crate) rebuilt: bool,
 }
 
 /// What the caller may tell people meanwhile.
@@ -52,63 +53,82 @@ pub(crate) fn open(
     last_run: LastRun,
     progress: &dyn Fn(Progress),
 ) -> Result<Opened, IndexError> {
-    let mut set_aside = false;
+    let mut rebuilt = false;
     if dir.index().exists() {
         progress(Progress::Checking);
-        match open_existing(dir, cache_bytes, last_run) {
-            Ok(Some((index, meta))) => {
+        match open_existing(dir, cache_bytes, last_run)? {
+            Found::Good(index, meta) => {
                 return Ok(Opened {
                     index: Box::new(index),
                     meta,
-                    set_aside: false,
+                    rebuilt,
                 });
             }
-            Ok(None) => remove(dir)?,
-            Err(reason) => {
+            Found::Unfinished => remove(dir)?,
+            Found::Damaged(reason) => {
                 let aside = dir
                     .set_index_aside()
                     .map_err(failed("the damaged index cannot be moved aside"))?;
                 tracing::error!(%reason, aside = %aside.display(), "the index is set aside and rebuilt");
-                set_aside = true;
+                rebuilt = true;
             }
         }
     }
     let (index, meta) = rebuild(dir, cache_bytes, progress)?;
+    rebuilt |= meta.applied > 0;
     Ok(Opened {
         index: Box::new(index),
         meta,
-        set_aside,
+        rebuilt,
     })
 }
 
-/// The index on disk if it is whole; `None` if it was never finished.
-fn open_existing(
-    dir: &StateDir,
-    cache_bytes: u64,
-    last_run: LastRun,
-) -> Result<Option<(SledIndex, Meta)>, IndexError> {
-    if last_run == LastRun::Rebooted {
-        return Err(IndexError(
-            "the machine went down without a clean stop".into(),
-        ));
+/// What the index on disk is.
+enum Found {
+    Good(SledIndex, Meta),
+    /// A build that was killed.
+    Unfinished,
+    /// Not to be trusted.
+    Damaged(IndexError),
+}
+
+/// # Errors
+/// When it cannot be told now.
+fn open_existing(dir: &StateDir, cache_bytes: u64, last_run: LastRun) -> Result<Found, IndexError> {
+    if dir.is_building() {
+        return Ok(Found::Unfinished);
     }
-    let index = SledIndex::open(&dir.index(), cache_bytes)?;
-    let Some(meta) = index.get(keys::META)? else {
-        return Ok(None);
+    if last_run == LastRun::Rebooted {
+        let reason = "the machine went down without a clean stop";
+        return Ok(Found::Damaged(IndexError(reason.into())));
+    }
+    let index = match SledIndex::open(&dir.index(), cache_bytes) {
+        Ok(index) => index,
+        Err(OpenError::Damaged(reason)) => return Ok(Found::Damaged(reason)),
+        Err(OpenError::NotNow(error)) => return Err(error),
     };
-    let meta = Meta::decode(&meta)?;
-    verify(&index, &meta)?;
     let snapshots = dir
         .snapshots()
         .map_err(failed("the snapshots cannot be listed"))?;
-    if snapshots
-        .last()
-        .is_some_and(|(oldest, _)| meta.applied < *oldest)
-    {
+    let oldest = snapshots.last().map(|(oldest, _)| *oldest);
+    Ok(match good(&index, oldest) {
+        Ok(meta) => Found::Good(index, meta),
+        Err(reason) => Found::Damaged(reason),
+    })
+}
+
+/// What an index says of itself, if it is true.
+pub(crate) fn good(index: &dyn Index, oldest_snapshot: Option<u64>) -> Result<Meta, IndexError> {
+    let Some(meta) = index.get(keys::META)? else {
+        return Err(IndexError("the index lacks what it says of itself".into()));
+    };
+    let meta = Meta::decode(&meta)?;
+    verify(index, &meta)?;
+    if oldest_snapshot.is_some_and(|oldest| meta.applied < oldest) {
         // Damage can take sled back to an older state, whole in itself; the journal before the oldest snapshot is gone.
         return Err(IndexError("the index is older than the journal".into()));
     }
-    Ok(Some((index, meta)))
+    Ok(meta)
 }
 
 /// Reads everything: sled notices some damage only then, and loses some silently. It takes a while for the processor, so
@@ -119,7 +139,7 @@ pub(crate) fn verify(index: &dyn Index, meta: &Meta) -> Result<(), IndexError> {
     bounds[bounds.len() - 1] = vec![u8::MAX];
     let mut from = Vec::new();
     let (mut entries, mut sum) = (0_u64, 0_u64);
-    thread::scope(|scope| {
+    thread::scope(|scope| -> Result<(), IndexError> {
         let parts = bounds.map(|to| {
             let from = mem::replace(&mut from, to.clone());
             scope.spawn(move || count(index, &from, &to))
@@ -162,12 +182,15 @@ fn rebuild(
     cache_bytes: u64,
     progress: &dyn Fn(Progress),
 ) -> Result<(SledIndex, Meta), IndexError> {
-    for (applied, path) in dir
+    let snapshots = dir
         .snapshots()
-        .map_err(failed("the snapshots cannot be listed"))?
-    {
+        .map_err(failed("the snapshots cannot be listed"))?;
+    dir.begin_building()
+        .map_err(failed("a new index cannot be begun"))?;
+    for (applied, path) in snapshots {
         match load(dir, cache_bytes, &path, progress) {
             Ok(loaded) => {
+                dir.end_building();
                 tracing::info!(
                     applied,
                     entries = loaded.1.entries,
@@ -177,6 +200,10 @@ fn rebuild(
             }
             Err(Load::Snapshot(error)) => {
                 tracing::error!(path = %path.display(), %error, "a snapshot is passed over");
+                if is_damage(&error) {
+                    dir.set_snapshot_aside(&path)
+                        .map_err(failed("a damaged snapshot cannot be moved aside"))?;
+                }
                 remove(dir)?;
             }
             Err(Load::Index(error)) => return Err(error),
@@ -185,7 +212,16 @@ fn rebuild(
     let index = SledIndex::open(&dir.index(), cache_bytes)?;
     let (batch, meta) = Changes::new(&index, Meta::default()).finish();
     index.apply(batch)?;
+    dir.end_building();
     Ok((index, meta))
+}
+
+/// Whether a snapshot that could not be read will never be read.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
 }
 
 /// Whose fault a failed load is.
@@ -201,7 +237,7 @@ impl From<IndexError> for Load {
     }
 }
 
-/// Builds the index on disk from a snapshot. It says what it is only when it is whole; until then it counts as never finished.
+/// Builds the index on disk from a snapshot.
 fn load(
     dir: &StateDir,
     cache_bytes: u64,
@@ -209,8 +245,9 @@ fn load(
     progress: &dyn Fn(Progress),
 ) -> Result<(SledIndex, Meta), Load> {
     let mut snapshot = Snapshot::open(path).map_err(Load::Snapshot)?;
-    let index = SledIndex::open(&dir.index(), cache_bytes)?;
-    let mut meta = filled(&index, |put| read(&mut snapshot, put, progress))?;
+    let index = SledIndex::open(&dir.index(), cache_bytes).map_err(IndexError::from)?;
+    let fill = |entries| index.fill(entries);
+    let mut meta = filled(fill, |put| read(&mut snapshot, put, progress))?;
     meta.applied = snapshot.applied;
     index.apply([(keys::META.to_vec(), Some(meta.encode()))].into())?;
     Ok((index, meta))
@@ -223,13 +260,18 @@ pub(crate) fn read(
     progress: &dyn Fn(Progress),
 ) -> Result<Meta, Load> {
     let mut meta = Meta::default();
+    let mut epochs = HashMap::new();
     loop {
         let block = snapshot.next_block().map_err(Load::Snapshot)?;
         if block.is_empty() {
             return Ok(meta);
         }
         for (key, value) in block {
-            for (key, value) in restored(key, value, &mut meta)? {
+            let undecodable = |IndexError(reason)| {
+                Load::Snapshot(io::Error::new(io::ErrorKind::InvalidData, reason))
+            };
+            let entries = restored(key, value, &mut epochs, &mut meta).map_err(undecodable)?;
+            for (key, value) in entries {
                 meta.count(&key, &value);
                 put(key, value)?;
             }
@@ -241,24 +283,33 @@ pub(crate) fn read(
 
 /// Hands what `read` puts to threads that fill the index: sled takes one entry after the other on each of them, and a
 /// core for it.
-fn filled<T>(index: &SledIndex, read: impl FnOnce(Put<'_>) -> Result<T, Load>) -> Result<T, Load> {
+pub(crate) fn filled<T>(
+    fill: impl Fn(Vec<Entry>) -> Result<(), IndexError> + Sync,
+    read: impl FnOnce(Put<'_>) -> Result<T, Load>,
+) -> Result<T, Load> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = threads.min(MOST_THREADS);
     let (sender, receiver) = mpsc::sync_channel::<Vec<Entry>>(2 * threads);
-    let receiver = Mutex::new(receiver);
-    let fill = || loop {
+    // The workers' alone: when all of them have failed, nobody must wait for one to take more.
+    let receiver = Arc::new(Mutex::new(receiver));
+    let fill = |receiver: Arc<Mutex<mpsc::Receiver<_>>>| loop {
         // The lock is free while the entries are put.
         let entries = receiver
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .recv();
         match entries {
-            Ok(entries) => index.fill(entries)?,
+            Ok(entries) => fill(entries)?,
             Err(mpsc::RecvError) => return Ok(()),
         }
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(fill)).collect();
+        let fill = &fill;
+        let workers: Vec<_> = (0..threads)
+            .map(|_| Arc::clone(&receiver))
+            .map(|receiver| scope.spawn(move || fill(receiver)))
+            .collect();
+        drop(receiver);
         let mut waiting = Vec::new();
         let read = read(&mut |key, value| {
             waiting.push((key, value));
@@ -281,8 +332,14 @@ fn filled<T>(index: &SledIndex, read: impl FnOnce(Put<'_>) -> Result<T, Load>) -
     })
 }
 
-/// An entry of a snapshot, and what is derived from it.
-fn restored(key: Vec<u8>, value: Vec<u8>, meta: &mut Meta) -> Result<Vec<Entry>, IndexError> {
+/// An entry of a snapshot, and what is derived from it. Targets come first: a delivery that was written after them, by a
+/// target they do not have, or in a later epoch, says nothing: its target's number and epoch will be given out again.
+fn restored(
+    key: Vec<u8>,
+    mut value: Vec<u8>,
+    epochs: &mut HashMap<TargetId, u32>,
+    meta: &mut Meta,
+) -> Result<Vec<Entry>, IndexError> {
     let broken = || IndexError("a key of the snapshot does not decode".into());
     let mut entries = Vec::with_capacity(2);
     match keys::Table::of(&key).ok_or_else(broken)? {
@@ -293,11 +350,23 @@ fn restored(key: Vec<u8>, value: Vec<u8>, meta: &mut Meta) -> Result<Vec<Entry>,
         }
         keys::Table::Delivery => {
             let (target, id) = keys::read_delivery(&key).ok_or_else(broken)?;
-            if let Some(at) = retry_at(&DeliveryState::decode(&value)?) {
+            let mut state = DeliveryState::decode(&value)?;
+            let Some(&epoch) = epochs.get(&target) else {
+                return Ok(entries);
+            };
+            if state.epoch > epoch {
+                state.epoch = 0;
+                value = state.encode();
+            }
+            if let Some(at) = retry_at(&state) {
                 entries.push((keys::retry(target, at, &id), Vec::new()));
             }
         }
-        keys::Table::Target | keys::Table::History => {}
+        keys::Table::Target => {
+            let state = TargetState::decode(&value)?;
+            epochs.insert(state.id, state.epoch);
+        }
+        keys::Table::History => {}
         keys::Table::Meta | keys::Table::Change | keys::Table::Retry => return Err(broken()),
     }
     entries.push((key, value));

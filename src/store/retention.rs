@@ -47,15 +47,15 @@ impl HistorySweep {
                 return ControlFlow::Break(());
             }
             seen += 1;
-            let entry =
-                keys::read_history(key).and_then(|(_, stamp)| decode_history(stamp, value).ok());
-            if entry.is_some_and(|entry| entry.received < oldest) {
-                expired.push((key.to_vec(), value.to_vec()));
+            if let Some((id, stamp)) = keys::read_history(key)
+                && decode_history(stamp, value).is_ok_and(|entry| entry.received < oldest)
+            {
+                expired.push((id, key.to_vec(), value.to_vec()));
             }
             ControlFlow::Continue(())
         })?;
-        for (key, value) in expired {
-            changes.remove_history(key, &value);
+        for (id, key, value) in expired {
+            changes.remove_history(&id, key, &value)?;
         }
         Ok(())
     }

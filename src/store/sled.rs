@@ -21,6 +21,21 @@ use std::{
 
 use crate::store::index::{Batch, Index, IndexError, Visit};
 
+/// Why an index was not opened.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// The files are not what sled wrote.
+    Damaged(IndexError),
+    /// They may be as good as ever: the disk is full, the process has too many files open, the folder cannot be read.
+    NotNow(IndexError),
+}
+
+impl From<OpenError> for IndexError {
+    fn from((OpenError::Damaged(error) | OpenError::NotNow(error)): OpenError) -> Self {
+        error
+    }
+}
+
 /// Bytes of a log segment: large segments cost less disk at the same load.
 const SEGMENT_BYTES: usize = 8 << 20;
 
@@ -37,18 +52,26 @@ pub(crate) struct SledIndex {
 
 impl SledIndex {
     /// Opens or makes an index in a folder of its own.
-    pub(crate) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, IndexError> {
-        wait_until_let_go(folder);
-        remove_unfinished_snapshots(folder).map_err(|error| IndexError(error.to_string()))?;
-        let db = guard(|| {
-            sled::Config::new()
+    pub(crate) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
+        wait_until_let_go(folder)?;
+        remove_unfinished_snapshots(folder)
+            .map_err(|error| OpenError::NotNow(IndexError(error.to_string())))?;
+        let mut passing = false;
+        let opened = guard(|| {
+            let opened = sled::Config::new()
                 .path(folder)
                 .cache_capacity(cache_bytes / 4 * 3) // counted as on disk; in memory a third more
                 .segment_size(SEGMENT_BYTES)
                 .flush_every_ms(Some(FLUSH_EVERY_MS))
-                .open()
-        })?;
-        Ok(Self { db })
+                .open();
+            passing = matches!(&opened, Err(sled::Error::Io(error)) if passes(error));
+            opened
+        });
+        match opened {
+            Ok(db) => Ok(Self { db }),
+            Err(error) if passing => Err(OpenError::NotNow(error)),
+            Err(error) => Err(OpenError::Damaged(error)),
+        }
     }
 
     /// Puts entries that are not there yet, from any number of threads. After a crash some of them are there.
@@ -62,14 +85,32 @@ impl SledIndex {
 }
 
 /// Waits for the lock on sled's file to be free. Nobody but this process can have it: the state directory is held.
-fn wait_until_let_go(folder: &Path) {
+fn wait_until_let_go(folder: &Path) -> Result<(), OpenError> {
     let Ok(file) = File::open(folder.join("db")) else {
-        return; // There is none yet; or sled says why it cannot be opened.
+        return Ok(()); // There is none yet; or sled says why it cannot be opened.
     };
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE && matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+    while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        if begun.elapsed() > PATIENCE {
+            let reason = "it is still being read by what used it before";
+            return Err(OpenError::NotNow(IndexError(reason.into())));
+        }
         thread::sleep(Duration::from_millis(2));
     }
+    Ok(())
+}
+
+/// Whether an error says something of the system, and nothing of the files.
+fn passes(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    let open_files = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(
+        error.kind(),
+        OutOfMemory | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull
+    ) || errno.is_some_and(|errno| open_files.contains(&errno))
 }
 
 /// sled renames its snapshot into place when it is whole, and fails to open beside one that is not.
@@ -140,5 +181,26 @@ impl Index for SledIndex {
 
     fn flush(&self) -> Result<(), IndexError> {
         guard(|| self.db.flush()).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_system_is_no_damage() {
+        use rustix::io::Errno;
+        for errno in [
+            Errno::NOSPC,
+            Errno::DQUOT,
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+        ] {
+            assert!(passes(&errno.into()), "{errno}");
+        }
+        assert!(!passes(&Errno::IO.into()));
+        assert!(!passes(&io::Error::other("corrupt")));
     }
 }

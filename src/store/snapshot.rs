@@ -22,6 +22,8 @@ use crate::{
 
 const MAGIC: &[u8; 8] = b"PSSNAP1\n";
 const BLOCK_BYTES: usize = 256 << 10;
+/// A snapshot leaves so much of the disk to the journal and the index.
+pub(super) const RESERVE_BYTES: u64 = 16 << 20;
 
 /// What is in a snapshot. The other tables are derived from these.
 const TABLES: [Table; 4] = [
@@ -46,7 +48,8 @@ pub(crate) fn write(index: &dyn Index, applied: u64, path: &Path) -> io::Result<
                 push_entry(&mut block, key, value);
                 entries += 1;
                 if block.len() >= BLOCK_BYTES {
-                    failed = write_block(&mut out, &mut block).err();
+                    let room = durable::leave(RESERVE_BYTES, path);
+                    failed = room.and_then(|()| write_block(&mut out, &mut block)).err();
                 }
                 if failed.is_some() {
                     ControlFlow::Break(())

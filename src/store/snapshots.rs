@@ -5,19 +5,23 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
 
 use crate::{
-    clock::{self, Millis},
-    journal,
-    store::{index::Index, snapshot, state_dir::StateDir},
+    durable, journal,
+    store::{
+        index::Index,
+        snapshot::{self, RESERVE_BYTES},
+        state_dir::StateDir,
+    },
 };
 
-const DAY: Millis = 24 * 60 * 60 * 1000;
+const DAY: Duration = Duration::from_hours(24);
 /// After a snapshot that failed, the next is tried so much later.
-const PATIENCE: Millis = 60 * 1000;
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Snapshots kept; the journal is kept from the oldest of them on.
 const KEPT: usize = 2;
 
@@ -27,8 +31,8 @@ pub(crate) struct Snapshots {
     /// The newest one: sequence number, bytes.
     newest: (u64, u64),
     /// When the newest was taken, or the daemon started without one.
-    since: Millis,
-    not_before: Millis,
+    since: Instant,
+    not_before: Instant,
     /// One is wanted as soon as may be.
     asked: bool,
     running: Option<JoinHandle<io::Result<()>>>,
@@ -43,8 +47,8 @@ impl Snapshots {
         Self {
             journal_max,
             newest,
-            since: clock::now(),
-            not_before: 0,
+            since: Instant::now(),
+            not_before: Instant::now(),
             asked: false,
             running: None,
         }
@@ -62,15 +66,21 @@ impl Snapshots {
         if let Some(running) = self.running.take_if(|running| running.is_finished()) {
             self.finish(dir, running);
         }
-        let now = clock::now();
+        let now = Instant::now();
         if self.running.is_some() || now < self.not_before {
             return;
         }
         if !self.asked && !self.is_due(dir, applied, now) {
             return;
         }
+        let path = dir.snapshot(applied);
+        if let Err(error) = durable::leave(self.newest.1 + RESERVE_BYTES, &path) {
+            tracing::error!(%error, "no snapshot is taken; the journal is kept and it is tried again");
+            self.not_before = now + PATIENCE;
+            return;
+        }
         self.asked = false;
-        let (index, path) = (Arc::clone(index), dir.snapshot(applied));
+        let index = Arc::clone(index);
         self.newest = (applied, 0);
         self.since = now;
         let write = move || snapshot::write(&**index, applied, &path);
@@ -80,7 +90,7 @@ impl Snapshots {
         }
     }
 
-    fn is_due(&self, dir: &StateDir, applied: u64, now: Millis) -> bool {
+    fn is_due(&self, dir: &StateDir, applied: u64, now: Instant) -> bool {
         let bytes = || journal::bytes_since(&dir.journal(), self.newest.0);
         applied > self.newest.0
             && (self.since + DAY <= now || bytes() > self.journal_max.max(self.newest.1))
@@ -90,23 +100,22 @@ impl Snapshots {
         let written = running
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("it panicked")));
-        let done = written.and_then(|()| {
-            self.newest.1 = bytes(&dir.snapshot(self.newest.0));
-            tracing::info!(
-                applied = self.newest.0,
-                bytes = self.newest.1,
-                "a snapshot is taken"
-            );
-            prune(dir)
-        });
-        if let Err(error) = done {
+        if let Err(error) = written {
             tracing::error!(%error, "a snapshot failed; the journal is kept and it is tried again");
             let journal_max = self.journal_max;
             *self = Self {
-                not_before: clock::now() + PATIENCE,
+                not_before: Instant::now() + PATIENCE,
                 asked: true,
                 ..Self::new(dir, journal_max)
             };
+            return;
+        }
+        let (applied, _) = self.newest;
+        let bytes = bytes(&dir.snapshot(applied));
+        self.newest.1 = bytes;
+        tracing::info!(applied, bytes, "a snapshot is taken");
+        if let Err(error) = prune(dir) {
+            tracing::error!(%error, "what the snapshot makes superfluous cannot be removed");
         }
     }
 
@@ -146,16 +155,11 @@ fn prune(dir: &StateDir) -> io::Result<()> {
     }
     if let Some((applied, _)) = snapshots.get(KEPT - 1) {
         journal::remove_before(&dir.journal(), *applied)?;
+        dir.remove_damaged_snapshots()?;
     }
     Ok(())
 }
 
 fn bytes(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
-}
-
-/// Bytes that a file system has left for us; `None` when it does not tell.
-pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(path).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -92,6 +92,7 @@ impl StateDir {
             }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
+        remove_unfinished(&root.join("snapshots")).map_err(io)?;
         // Only informs a second process; a full disk must not keep the daemon from starting.
         let note = format!("process {}\n", std::process::id());
         if lock
@@ -160,9 +161,41 @@ impl StateDir {
         Ok(found)
     }
 
+    /// Moves a damaged snapshot aside: it must not count among those that are kept. It goes when there are new ones.
+    pub(crate) fn set_snapshot_aside(&self, path: &Path) -> io::Result<()> {
+        fs::rename(path, path.with_extension(DAMAGED))?;
+        durable::sync_parent(path)
+    }
+
+    /// Removes the snapshots that were set aside.
+    pub(crate) fn remove_damaged_snapshots(&self) -> io::Result<()> {
+        remove_all(&self.root.join("snapshots"), DAMAGED)
+    }
+
     /// sled's folder.
     pub(crate) fn index(&self) -> PathBuf {
         self.root.join("index")
+    }
+
+    /// Notes that the index is being built, until [`StateDir::end_building`]. What a kill leaves of it is no damage.
+    pub(crate) fn begin_building(&self) -> io::Result<()> {
+        File::create(self.building_note()).map(drop)
+    }
+
+    /// The index is whole.
+    pub(crate) fn end_building(&self) {
+        if let Err(error) = fs::remove_file(self.building_note()) {
+            tracing::warn!(%error, "cannot note that the index is whole; it will be built anew");
+        }
+    }
+
+    /// Whether a build was begun and not ended.
+    pub(crate) fn is_building(&self) -> bool {
+        self.building_note().exists()
+    }
+
+    fn building_note(&self) -> PathBuf {
+        self.root.join("building")
     }
 
     /// Moves the index aside, and removes what was moved aside before: one copy is enough to look into, and disk is
@@ -205,8 +238,15 @@ impl StateDir {
             }
             Err(_) => LastRun::Rebooted,
         };
+        // Until it is rebuilt, an index that is not trusted must not be trusted by the next run either.
+        let boot = boot.filter(|_| last != LastRun::Rebooted);
         self.note_run(boot.as_deref(), "running");
         last
+    }
+
+    /// Notes that the index is this run's own.
+    pub(crate) fn trust(&self) {
+        self.note_run(boot_id().as_deref(), "running");
     }
 
     /// Notes that everything is closed and synced.
@@ -237,6 +277,24 @@ impl StateDir {
     pub(crate) fn bytes(&self) -> u64 {
         folder_bytes(&self.root)
     }
+}
+
+/// The extension of a snapshot that was set aside.
+const DAMAGED: &str = "damaged";
+
+/// Removes what [`durable::replace`] left unfinished when it was killed.
+fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    remove_all(folder, "tmp")
+}
+
+fn remove_all(folder: &Path, extension: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|found| found == extension) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Syncs every file of a folder, and the folder.

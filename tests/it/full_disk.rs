@@ -102,6 +102,16 @@ async fn a_full_disk_refuses_events_and_service_resumes() {
     .await;
     assert_eq!(daemon.get("/healthz").await.unwrap().0, 200);
 
+    // A start on a full disk takes nothing for damage.
+    daemon.kill().await;
+    daemon.spawn();
+    until("it listens", async || {
+        let reply = sender.try_send(&event(step)).await?;
+        (reply.http == 503).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
     disk.free();
     let start = Instant::now();
     while sender.try_send(&event(step)).await != Some(crate::sender::OK) {
@@ -121,6 +131,9 @@ async fn a_full_disk_refuses_events_and_service_resumes() {
         })
         .await;
     }
+    let folders = fs::read_dir(&state).unwrap().flatten();
+    let aside = folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("damaged"));
+    assert_eq!(aside.count(), 0, "a whole index was set aside");
     // The daemon removes its folder, which must be no mount point by then.
     drop(disk);
 }

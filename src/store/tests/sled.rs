@@ -2,14 +2,16 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread, time::Duration};
 
-use super::{CHANGED, apply, record};
+use super::{CHANGED, apply, id, record};
 use crate::{
     journal::Record,
     store::{
-        codec::Meta,
-        index::{Batch, Index},
+        apply::Changes,
+        codec::{Meta, Stored},
+        index::{Batch, Index, IndexError, MemoryIndex},
         keys, offline,
-        open::{self, verify},
+        open::{self, Load, verify},
+        records::{DeliveryState, TargetState},
         sled::SledIndex,
         snapshot,
         state_dir::{LastRun, StateDir},
@@ -57,7 +59,7 @@ fn sled_reopens_what_was_applied() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, meta) = state_with(folder.path(), &some_records(300));
     let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
-    assert!(!opened.set_aside);
+    assert!(!opened.rebuilt);
     assert_eq!(opened.meta, meta);
 }
 
@@ -75,7 +77,7 @@ fn an_index_that_is_being_let_go_of_is_waited_for() {
     });
     let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
     let_go.join().unwrap();
-    assert!(!opened.set_aside);
+    assert!(!opened.rebuilt);
     assert_eq!(opened.meta, meta);
 }
 
@@ -89,7 +91,7 @@ fn an_unfinished_snapshot_of_sled_is_removed() {
     )
     .unwrap();
     let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
-    assert!(!opened.set_aside);
+    assert!(!opened.rebuilt);
     assert_eq!(opened.meta, meta);
 }
 
@@ -104,13 +106,102 @@ fn after_a_reboot_the_index_is_rebuilt_from_the_newest_good_snapshot() {
     }
     fs::write(dir.snapshot(meta.applied + 1), b"PSSNAP1\nnot a snapshot").unwrap();
     let opened = open::open(&dir, CACHE, LastRun::Rebooted, &|_| ()).unwrap();
-    assert!(opened.set_aside);
+    assert!(opened.rebuilt);
     assert_eq!(opened.meta, meta);
+    assert_eq!(verify(&*opened.index, &opened.meta), Ok(()));
+    let kept: Vec<_> = dir.snapshots().unwrap();
+    assert_eq!(
+        kept,
+        [(meta.applied, dir.snapshot(meta.applied))],
+        "the damaged one counts no more"
+    );
+}
+
+/// A snapshot whose checksums are right and whose entries are not.
+#[test]
+fn a_snapshot_that_does_not_decode_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, meta) = state_with(folder.path(), &some_records(20));
+    {
+        let index = SledIndex::open(&dir.index(), CACHE).unwrap();
+        snapshot::write(&index, meta.applied, &dir.snapshot(meta.applied)).unwrap();
+        let wrong = Batch::from([(keys::account(&id("@a1")), Some(b"wrong".to_vec()))]);
+        index.apply(wrong).unwrap();
+        let later = meta.applied + 1;
+        snapshot::write(&index, later, &dir.snapshot(later)).unwrap();
+    }
+    let opened = open::open(&dir, CACHE, LastRun::Rebooted, &|_| ()).unwrap();
+    assert_eq!(opened.meta, meta);
+}
+
+/// A snapshot is of a moving index: it may hold deliveries that are newer than its targets.
+#[test]
+fn deliveries_that_a_snapshots_targets_do_not_know_say_nothing() {
+    let index = MemoryIndex::default();
+    let mut changes = Changes::new(&index, Meta::default());
+    for (name, id, epoch) in [("crm", 1, 1), ("new", 2, 1)] {
+        let state = TargetState {
+            id,
+            epoch,
+            ..TargetState::default()
+        };
+        changes.target(name, Some(&state)).unwrap();
+    }
+    for (target, account, epoch) in [(1, "@a", 1), (1, "@b", 2), (2, "@a", 1)] {
+        let state = DeliveryState {
+            epoch,
+            delivered: 3,
+            ..DeliveryState::default()
+        };
+        changes
+            .delivery(target, &id(account), Some(&state))
+            .unwrap();
+    }
+    let (mut batch, _) = changes.finish();
+    batch.insert(keys::target("new"), None);
+    index.apply(batch).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let dir = StateDir::hold(folder.path()).unwrap();
+    snapshot::write(&index, 9, &dir.snapshot(9)).unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Clean, &|_| ()).unwrap();
+    let epoch = |target, account| {
+        let stored = opened.index.get(&keys::delivery(target, &id(account)));
+        let stored = stored.unwrap().map(|bytes| DeliveryState::decode(&bytes));
+        stored.map(|state| state.unwrap().epoch)
+    };
+    assert_eq!(
+        [epoch(1, "@a"), epoch(1, "@b"), epoch(2, "@a")],
+        [Some(1), Some(0), None]
+    );
     assert_eq!(verify(&*opened.index, &opened.meta), Ok(()));
 }
 
 #[test]
+fn an_index_that_takes_nothing_ends_the_building() {
+    let full = |_| Err(IndexError("the disk is full".into()));
+    let filled = open::filled(full, |put| {
+        (0..200_000_u32).try_for_each(|n| put(n.to_be_bytes().to_vec(), Vec::new()))?;
+        Ok(())
+    });
+    assert!(matches!(filled, Err(Load::Index(_))), "{filled:?}");
+}
+
+#[test]
 fn a_rebuild_that_was_killed_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, _) = state_with(folder.path(), &some_records(20));
+    dir.begin_building().unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    assert!(!opened.rebuilt);
+    assert_eq!(opened.meta, Meta::default());
+    drop(opened);
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    assert!(!opened.rebuilt, "it is whole now");
+    assert_eq!(dir.damaged().unwrap().len(), 0);
+}
+
+#[test]
+fn an_index_that_lost_what_it_says_of_itself_is_set_aside() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, _) = state_with(folder.path(), &some_records(20));
     {
@@ -120,8 +211,32 @@ fn a_rebuild_that_was_killed_begins_anew() {
             .unwrap();
     }
     let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
-    assert!(!opened.set_aside);
-    assert_eq!(opened.meta, Meta::default());
+    assert!(opened.rebuilt);
+    assert_eq!(dir.damaged().unwrap().len(), 1);
+}
+
+#[test]
+fn an_index_that_is_not_trusted_stays_so_until_it_is_rebuilt() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, _) = state_with(folder.path(), &some_records(20));
+    assert_eq!(dir.begin_run(), LastRun::Rebooted, "nobody noted a run");
+    assert_eq!(
+        dir.begin_run(),
+        LastRun::Rebooted,
+        "killed before the rebuild"
+    );
+    dir.trust();
+    assert_eq!(dir.begin_run(), LastRun::Died);
+}
+
+#[test]
+fn what_a_killed_snapshot_leaves_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshots = folder.path().join("snapshots");
+    drop(StateDir::hold(folder.path()).unwrap());
+    fs::write(snapshots.join("00000000000000000007.snapshot.tmp"), b"half").unwrap();
+    let _dir = StateDir::hold(folder.path()).unwrap();
+    assert_eq!(fs::read_dir(&snapshots).unwrap().count(), 0);
 }
 
 #[test]
@@ -163,18 +278,17 @@ fn no_damage_to_the_index_goes_unnoticed() {
     let mut random = fastrand::Rng::with_seed(7);
     let rounds: usize =
         std::env::var("PROFILESYNC_DAMAGE_ROUNDS").map_or(40, |text| text.parse().unwrap());
-    let mut set_aside = 0;
+    let mut rebuilt = 0;
     for round in 0..rounds {
         fs::remove_dir_all(dir.index()).unwrap();
         copy(&good, &dir.index());
         let what = damage(&dir.index(), &mut random);
         let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
-        set_aside += usize::from(opened.set_aside);
-        // Rebuilt from nothing, or all there.
+        rebuilt += usize::from(opened.rebuilt);
+        // All there; or as it was before, which the journal makes good; or told to be built anew.
+        let older = 0 < opened.meta.applied && opened.meta.applied < meta.applied;
         assert!(
-            opened.meta == meta
-                || opened.meta == Meta::default()
-                || opened.meta.applied < meta.applied,
+            opened.meta == meta || older || opened.rebuilt,
             "round {round}: {what}: {:?}",
             opened.meta
         );
@@ -184,7 +298,7 @@ fn no_damage_to_the_index_goes_unnoticed() {
             "round {round}: {what}"
         );
     }
-    assert!(set_aside > 0, "no damage was noticed at all");
+    assert!(rebuilt > 0, "no damage was noticed at all");
 }
 
 fn copy(from: &Path, to: &Path) {
