@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use profilesync_target::{Answer, Delivery, Outcome};
 use tokio::time::Instant;
 
-use super::settle::{Attempt, excerpt};
+use super::settle::Attempt;
 use crate::{config::Mode, targets::OpenedTarget};
 
 /// A call under way.
@@ -103,8 +103,7 @@ fn fate(answer: Answer, count: usize) -> Fate {
 fn render(target: &OpenedTarget, batch: &[Delivery]) -> Answer {
     let outcome = |delivery: &Delivery| match target.target.render(&delivery.document) {
         Ok(text) => {
-            let first = text.lines().next().unwrap_or_default();
-            let answer = excerpt(&format!("shadow: {first}"));
+            let answer = format!("shadow: {text}");
             Outcome::Delivered { answer }
         }
         Err(reason) => Outcome::Rejected { reason },

@@ -8,8 +8,9 @@ use std::collections::{BTreeSet, VecDeque};
 use super::ledger::Ledger;
 use crate::store::{Change, StoreError};
 
-/// Entries fetched at once.
-const PAGE: usize = 128;
+/// Entries fetched at once. An account that changes again and again moves to the end of the index; once it is fetched, it
+/// has its place.
+const PAGE: usize = 1024;
 
 /// A walk over the entries in `(cursor, end]`.
 pub(super) struct Feed {

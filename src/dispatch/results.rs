@@ -73,7 +73,7 @@ impl Loop {
             before,
             ..
         } = attempt;
-        let text = settle::excerpt(outcome.text());
+        let text = settle::excerpt(outcome.text(), settle::REASON);
         let (target, app, account) = (&self.target.name, id.app, &id.account);
         let result = match outcome {
             Outcome::Delivered { .. } => DeliveryResult::Delivered,

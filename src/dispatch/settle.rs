@@ -12,8 +12,10 @@ use crate::{
     store::records::{DeliveryState, Next, Trouble},
 };
 
-/// Characters of an answer or a reason that are kept.
-const EXCERPT: usize = 300;
+/// Characters of a reason that are kept.
+pub(super) const REASON: usize = 300;
+/// Characters of an answer that are kept. In a shadow it is all that would have been sent.
+const ANSWER: usize = 2000;
 
 /// One account in a call, and what was known of it before.
 #[derive(Clone, Debug)]
@@ -55,7 +57,7 @@ pub(super) fn settle(
             state.epoch = attempt.epoch;
             state.delivered = attempt.revision;
             state.delivered_at = now;
-            state.answer = excerpt(answer);
+            state.answer = excerpt(answer, ANSWER);
             state.trouble = None;
             return state;
         }
@@ -72,7 +74,7 @@ pub(super) fn settle(
         attempts,
         revision: attempt.revision,
         at: now,
-        reason: excerpt(outcome.text()),
+        reason: excerpt(outcome.text(), REASON),
         next,
     });
     state
@@ -104,9 +106,9 @@ pub(super) fn lifted(before: &DeliveryState, now: Millis) -> DeliveryState {
 }
 
 /// The first characters of a text a target gave us, on one line.
-pub(super) fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str, most: usize) -> String {
     let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut excerpt: String = chars.by_ref().take(EXCERPT).collect();
+    let mut excerpt: String = chars.by_ref().take(most).collect();
     if chars.next().is_some() {
         excerpt.push('…');
     }
@@ -234,7 +236,7 @@ mod tests {
         let parked = after(&attempt(5, DeliveryState::default()), &outcome, HOUR);
         let trouble = parked.trouble.clone().unwrap();
         assert_eq!((trouble.next, trouble.revision), (Next::Parked, 5));
-        assert_eq!(trouble.reason.chars().count(), EXCERPT + 1);
+        assert_eq!(trouble.reason.chars().count(), REASON + 1);
         let trouble = lifted(&parked, 9 * HOUR).trouble.unwrap();
         let next = Next::Retry {
             at: 9 * HOUR,

@@ -58,7 +58,7 @@ async fn a_shadow_sends_nothing() {
     world.change("a");
     world.change("unrenderable");
     world.settle(MINUTE).await;
-    assert_eq!(world.delivery(&id("a")).answer, "shadow: PUT a");
+    assert_eq!(world.delivery(&id("a")).answer, "shadow: PUT a body");
     assert_eq!(world.delivery(&id("a")).delivered, 1);
     assert!(parked(&world, "unrenderable"));
     assert_eq!(world.receiver.total(), 0);
