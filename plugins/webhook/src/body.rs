@@ -4,7 +4,6 @@ use profilesync_target::Document;
 use profilesync_template::{Escape, Template};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::json;
 
 use crate::sign;
 
@@ -115,25 +114,25 @@ fn check_json(text: &str) -> Result<(), String> {
 
 fn cloud_event(document: &Document) -> impl Serialize {
     #[derive(Serialize)]
-    struct CloudEvent {
+    struct CloudEvent<'a> {
         specversion: &'static str,
         id: String,
         source: String,
         r#type: &'static str,
-        subject: String,
+        subject: &'a str,
         time: String,
         datacontenttype: &'static str,
-        data: serde_json::Value,
+        data: &'a Document,
     }
     CloudEvent {
         specversion: "1.0",
         id: sign::message_id(document),
         source: format!("/profilesync/{}", document.sdk_app_id),
         r#type: document.message_type(),
-        subject: document.account.clone(),
+        subject: &document.account,
         time: document.event_time(),
         datacontenttype: "application/json",
-        data: json!(document),
+        data: document,
     }
 }
 

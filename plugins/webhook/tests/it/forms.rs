@@ -66,6 +66,12 @@ async fn a_cloud_event_is_as_specified() {
             "data": document(),
         })
     );
+    let text = String::from_utf8(event.body.clone()).unwrap();
+    let data = serde_json::to_string(&document()).unwrap();
+    assert!(
+        text.ends_with(&format!(r#""data":{data}}}"#)),
+        "the document's order is kept: {text}"
+    );
     let again = request(settings, document()).await.json();
     assert_eq!(again["id"], body["id"], "the id is the revision's");
     let next = Document {
