@@ -44,7 +44,8 @@ pub(crate) fn own_headers(context: &OpenContext) -> Result<HeaderMap, SettingsEr
     ]))
 }
 
-/// Headers that are ours to send: a second one would contradict the body, the connection or the signature.
+/// Headers that are ours to send: another would contradict the body, the connection or the signature, or hide who is
+/// sending.
 fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
     matches!(
@@ -56,6 +57,7 @@ fn is_ours(name: &HeaderName) -> bool {
             | "trailer"
             | "transfer-encoding"
             | "upgrade"
+            | "user-agent"
     ) || name.starts_with("profilesync-")
         || name.starts_with("webhook-")
 }

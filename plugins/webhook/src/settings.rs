@@ -165,7 +165,7 @@ impl Raw {
         let mut headers = own_headers(context)?;
         let content_type = Body::content_type(self.format, self.array.is_some());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        // A header of the same name takes the place of ours: `content-type`, `user-agent`.
+        // One header of the same name takes the place of ours: `content-type`.
         for (name, value) in &given.fixed {
             headers.insert(name, value.clone());
         }

@@ -12,6 +12,9 @@ impl Key {
     /// `whsec_` begins base64, as Standard Webhooks writes keys; any other text is the key itself.
     pub(crate) fn parse(secret: &str) -> Result<Self, String> {
         match secret.strip_prefix("whsec_") {
+            Some("") => Err(
+                "the signing secret is `whsec_`, and no key follows; `openssl rand -base64 32` makes one".into(),
+            ),
             Some(encoded) => BASE64.decode(encoded.as_bytes()).map(Self).map_err(|_| {
                 "the signing secret begins with `whsec_`, but what follows is not base64".into()
             }),

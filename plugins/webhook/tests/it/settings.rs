@@ -49,6 +49,7 @@ fn wrong_headers_are_refused() {
     let ours = "set by profilesync itself";
     check_with("headers = { webhook-id = 'x' }", ours, "'x'");
     check_with("headers = { Host = 'x' }", ours, "'x'");
+    check_with("headers = { User-Agent = 'x' }", ours, "'x'");
     let control = "control character";
     check_with("headers = { a = \"x\\ny\" }", control, "\"x\\ny\"");
     check_with("headers = { a = 'x', A = 'y' }", "given twice", "");
@@ -66,6 +67,7 @@ fn wrong_credentials_are_refused() {
     check_with(both, "both say", "{ type = 'bearer', token = 'y' }");
     check_with("signing_secret = []", "empty list", "[]");
     check_with("signing_secret = 'whsec_*'", "not base64", "'whsec_*'");
+    check_with("signing_secret = 'whsec_'", "no key follows", "'whsec_'");
     check_with(
         "signing_secret = { file = 'none' }",
         "file ./none cannot",
