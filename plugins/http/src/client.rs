@@ -9,6 +9,7 @@ use std::{
 
 use profilesync_target::{Secret, SettingsError, cleartext};
 use reqwest::{Certificate, Client, Identity, Proxy, Url, redirect, retry};
+use rustls::CertificateError;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
@@ -105,18 +106,35 @@ impl Connect {
         if self.deny_private {
             builder = builder.dns_resolver(Arc::new(PublicResolver));
         }
-        builder.build().map_err(|error| {
-            let whole = SettingsError::whole(format!("no HTTP client can be made: {}", cause(&error)));
-            match &self.tls {
-                Some(Tls { certificate: Some(certificate), .. }) => {
-                    SettingsError { span: Some(certificate.span()), ..whole }
-                        .help("`tls.certificate` and `tls.private_key` must belong together")
-                }
-                _ => whole.help(
-                    "install the system's root certificates (Debian: ca-certificates), or name yours in `tls.ca`",
-                ),
+        builder.build().map_err(|error| self.wrong(cause(&error)))
+    }
+
+    /// Why there is no client: its certificate is read only now.
+    fn wrong(&self, cause: &(dyn std::error::Error + 'static)) -> SettingsError {
+        let message = format!("no HTTP client can be made: {cause}");
+        let certificate = self.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+        let Some(certificate) = certificate else {
+            return SettingsError::whole(message).help(
+                "install the system's root certificates (Debian: ca-certificates), or name yours in `tls.ca`",
+            );
+        };
+        let at = |message: &str| SettingsError::at(certificate.span(), message);
+        match cause.downcast_ref() {
+            Some(rustls::Error::InconsistentKeys(_)) => {
+                at(&message).help("`tls.certificate` and `tls.private_key` must belong together")
             }
-        })
+            Some(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
+                if other.to_string() == "UnsupportedCertVersion" =>
+            {
+                at("`tls.certificate` is an X.509 certificate of version 1, which cannot be used").help(
+                    "have it issued as version 3: whatever extension it gets makes it one (`openssl x509 -req -extfile`)",
+                )
+            }
+            Some(rustls::Error::InvalidCertificate(reason)) => {
+                at(&format!("`tls.certificate` cannot be used: {reason}"))
+            }
+            _ => at(&message),
+        }
     }
 
     /// Refuses a URL whose host is a private address, if that was asked for. `span` is where the URL is written.
@@ -262,7 +280,9 @@ fn read_ca(path: &Spanned<PathBuf>, base: &Path) -> Result<Vec<Certificate>, Set
 }
 
 /// The innermost reason.
-pub(crate) fn cause(error: &dyn std::error::Error) -> &dyn std::error::Error {
+pub(crate) fn cause<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

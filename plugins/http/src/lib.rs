@@ -166,8 +166,13 @@ impl Http {
     #[must_use]
     pub fn judge(&self, reply: &Reply) -> Outcome {
         let after = answer::retry_after(&reply.headers, jiff::Timestamp::now());
+        // It leads nowhere, though it is one of the 300s.
+        let redirects = match reply.status {
+            StatusCode::NOT_MODIFIED => "",
+            _ => self.redirects,
+        };
         self.verdicts
-            .judge(&reply.host, reply.status, after, self.redirects, || {
+            .judge(&reply.host, reply.status, after, redirects, || {
                 self.quote(reply)
             })
     }

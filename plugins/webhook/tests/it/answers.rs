@@ -128,6 +128,13 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
+async fn an_answer_of_not_modified_leads_nowhere() {
+    let outcome = outcome(answer("304 Not Modified", "", ""), "").await;
+    assert_eq!(variant(&outcome), "fault");
+    assert!(outcome.text().ends_with("304 Not Modified"), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn a_reason_quotes_the_answer_without_secrets() {
     let settings = "auth = { type = 'bearer', token = 'sesame' }";
     let reply = answer(

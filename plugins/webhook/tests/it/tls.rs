@@ -15,6 +15,23 @@ use crate::{
     try_open,
 };
 
+/// A certificate as `openssl x509 -req` makes it when it is given no extension. No library here makes such.
+const VERSION_1: &str = "-----BEGIN CERTIFICATE-----\n\
+MIIBFDCBuwIUapaOnvZ8PI92kJ82praR/sxY8FEwCgYIKoZIzj0EAwIwDTELMAkG\n\
+A1UEAwwCdjEwHhcNMjYxMTI4MDgzNDE0WhcNMzYxMTI1MDgzNDE0WjANMQswCQYD\n\
+VQQDDAJ2MTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABG9ALVsYRlq6gVcNEpid\n\
+X+tMM4TV6/9GDKqkEHTtgzXo+mFfee+AlQV1yMvBEfLzQw/aDBkTcH0symg/uZN7\n\
+v/4wCgYIKoZIzj0EAwIDSAAwRQIgaE1gzyCN7f2ToGnigemw7Y+R+4r2RvKU062C\n\
+ns53rmUCIQDIZb03YphgNSEu316NIFoyHgjRUL61w2LyukWNIKz2Cg==\n\
+-----END CERTIFICATE-----\n\
+";
+const VERSION_1_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgrn+iYjeKvw5Tq4ol\n\
+JCft+yEik2Oj/lQuGSRbkKc4zNqhRANCAARvQC1bGEZauoFXDRKYnV/rTDOE1ev/\n\
+RgyqpBB07YM16PphX3nvgJUFdcjLwRHy80MP2gwZE3B9LMpoP7mTe7/+\n\
+-----END PRIVATE KEY-----\n\
+";
+
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 
 fn authority() -> Issuer {
@@ -84,6 +101,11 @@ async fn a_client_certificate_is_shown() {
     assert!(matches!(outcome, Outcome::Fault { .. }), "{outcome:?}");
     let error = try_with("ours", "strange-key").err().unwrap();
     assert!(error.help.unwrap().contains("must belong together"));
+    write("v1.pem", VERSION_1.into());
+    write("v1-key.pem", VERSION_1_KEY.into());
+    let error = try_with("v1", "v1-key").err().unwrap();
+    assert!(error.message.contains("of version 1"), "{error}");
+    assert!(error.help.unwrap().contains("version 3"));
     let without = open(&format!(
         "url = 'https://localhost:{}/'\ntls.ca = '{}/ca.pem'",
         server.address.port(),
