@@ -16,6 +16,12 @@ pub(crate) const MODE: u32 = 0o644;
 
 const TEMPORARY: &str = ".tmp";
 
+/// Letters between the prefix and the end of a temporary name.
+const RANDOM: usize = 6;
+
+/// Links that are followed one after the other; as many as Linux does.
+const MAX_LINKS: usize = 40;
+
 /// Why a file could not be written. Always the fault of the disk, never of an account.
 #[derive(Debug)]
 pub(crate) struct Trouble(String);
@@ -72,6 +78,19 @@ pub(crate) fn parent(path: &Path) -> &Path {
     }
 }
 
+/// Where a file's symbolic links lead, whether or not there is a file yet: one that is put in its place must not
+/// replace the link.
+pub(crate) fn resolve(path: &Path) -> PathBuf {
+    let mut end = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&end) {
+            Ok(to) => end = parent(&end).join(to),
+            Err(_) => break,
+        }
+    }
+    end
+}
+
 /// Makes new, renamed and removed names in a folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), Trouble> {
     File::open(folder)
@@ -108,6 +127,7 @@ impl Replacement {
     pub(crate) fn new(path: &Path, prefix: &str) -> Result<Self, Trouble> {
         tempfile::Builder::new()
             .prefix(prefix)
+            .rand_bytes(RANDOM)
             .suffix(TEMPORARY)
             .permissions(Permissions::from_mode(MODE))
             .tempfile_in(parent(path))
@@ -144,7 +164,11 @@ pub(crate) fn remove_leftovers(folder: &Path, prefix: &str) -> Result<(), Troubl
         let entry = entry.map_err(Trouble::at("list", folder))?;
         let name = entry.file_name();
         let bytes = name.as_encoded_bytes();
-        if bytes.starts_with(prefix.as_bytes()) && bytes.ends_with(TEMPORARY.as_bytes()) {
+        // A longer name can be that of a target whose prefix begins with this one.
+        if bytes.len() == prefix.len() + RANDOM + TEMPORARY.len()
+            && bytes.starts_with(prefix.as_bytes())
+            && bytes.ends_with(TEMPORARY.as_bytes())
+        {
             remove(&entry.path())?;
         }
     }
@@ -159,7 +183,8 @@ pub(crate) fn may_write(folder: &Path, file: Option<&Path>) -> Result<(), Troubl
             file.display()
         )));
     }
-    let mut existing = folder;
+    let end = file.map(resolve);
+    let mut existing = end.as_deref().map_or(folder, parent);
     while !existing.exists() && existing != parent(existing) {
         existing = parent(existing);
     }

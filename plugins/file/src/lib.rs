@@ -109,6 +109,11 @@ impl Target for File {
             (path, None) => format!("remove from {path}\n"),
         })
     }
+
+    /// Waits for what is being written: the next target at the same place must not be overtaken by it.
+    async fn close(&self) {
+        drop(self.turn.lock().await);
+    }
 }
 
 fn fault(reason: String) -> Outcome {

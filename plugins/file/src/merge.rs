@@ -28,15 +28,24 @@ pub(crate) enum Unreadable {
     Damaged(String),
 }
 
-/// Hands the rows of the new snapshot to `keep`, in order; says whether it differs from the old one. A row with a
-/// higher revision than the change stays.
+/// How a new snapshot differs from the old one.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    /// Whether it does.
+    pub(crate) changed: bool,
+    /// The rows that were kept, for their revision is higher than the change's.
+    pub(crate) higher: BTreeMap<Key, u64>,
+}
+
+/// Hands the rows of the new snapshot to `keep`, in order. A row with a higher revision than the change stays.
 pub(crate) fn merge<C: PartialEq, E: From<Unreadable>>(
     old: impl Iterator<Item = Result<Row<C>, Unreadable>>,
     changes: BTreeMap<Key, Change<C>>,
     mut keep: impl FnMut(&C) -> Result<(), E>,
-) -> Result<bool, E> {
+) -> Result<Merged, E> {
     let mut changes = changes.into_iter().peekable();
     let mut changed = false;
+    let mut higher = BTreeMap::new();
     let mut last: Option<Key> = None;
     for row in old {
         let row = row?;
@@ -58,7 +67,11 @@ pub(crate) fn merge<C: PartialEq, E: From<Unreadable>>(
                     keep(&content)?;
                 }
             }
-            _ => keep(&row.content)?,
+            Some((key, _)) => {
+                higher.insert(key, row.revision);
+                keep(&row.content)?;
+            }
+            None => keep(&row.content)?,
         }
         last = Some(row.key);
     }
@@ -68,7 +81,7 @@ pub(crate) fn merge<C: PartialEq, E: From<Unreadable>>(
             changed = true;
         }
     }
-    Ok(changed)
+    Ok(Merged { changed, higher })
 }
 
 #[cfg(test)]
@@ -77,14 +90,14 @@ mod tests {
 
     use proptest::{collection::btree_map, option, prelude::proptest};
 
-    use super::{Change, Key, Row, Unreadable, merge};
+    use super::{Change, Key, Merged, Row, Unreadable, merge};
 
     type Rows = BTreeMap<Key, (u64, u8)>;
 
     fn merged(
         old: &Rows,
         changes: &BTreeMap<Key, (u64, Option<u8>)>,
-    ) -> (Vec<(Key, u64, u8)>, bool) {
+    ) -> (Vec<(Key, u64, u8)>, Merged) {
         let mut kept = Vec::new();
         let old = old.iter().map(|(key, &(revision, content))| {
             Ok(Row {
@@ -97,11 +110,11 @@ mod tests {
             let content = content.map(|content| (key.clone(), revision, content));
             (key.clone(), Change { revision, content })
         });
-        let changed = merge::<_, Unreadable>(old, changes.collect(), |row| {
+        let merged = merge::<_, Unreadable>(old, changes.collect(), |row| {
             kept.push(row.clone());
             Ok(())
         });
-        (kept, changed.unwrap())
+        (kept, merged.unwrap())
     }
 
     proptest! {
@@ -111,8 +124,10 @@ mod tests {
             changes in btree_map((0..3_u64, "[ab]{0,2}"), (0..4_u64, option::of(0..3_u8)), 0..20),
         ) {
             let mut expected = old.clone();
+            let mut higher = BTreeMap::new();
             for (key, &(revision, content)) in &changes {
-                if expected.get(key).is_some_and(|held| held.0 > revision) {
+                if let Some(held) = expected.get(key).filter(|held| held.0 > revision) {
+                    higher.insert(key.clone(), held.0);
                     continue;
                 }
                 match content {
@@ -120,8 +135,9 @@ mod tests {
                     None => expected.remove(key),
                 };
             }
-            let (kept, changed) = merged(&old, &changes);
-            assert_eq!(changed, expected != old);
+            let (kept, merged) = merged(&old, &changes);
+            assert_eq!(merged.changed, expected != old);
+            assert_eq!(merged.higher, higher);
             let expected: Vec<_> = expected.into_iter().map(|(key, (revision, content))| (key, revision, content)).collect();
             assert_eq!(kept, expected);
         }

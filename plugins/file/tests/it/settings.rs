@@ -104,6 +104,26 @@ async fn a_probe_creates_nothing() {
 }
 
 #[tokio::test]
+async fn a_target_is_closed_after_its_last_write() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("accounts");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let target = open(&path, "format = 'csv'");
+    // Nobody has the other end of the pipe: the write hangs, as on a disk that does not answer.
+    let limit = Duration::from_millis(200);
+    let documents = [document("a", 1)];
+    let delivery = tokio::time::timeout(limit, deliver(&*target, &documents));
+    assert!(delivery.await.is_err(), "it does not hang");
+    let closed = tokio::time::timeout(limit, target.close());
+    assert!(closed.await.is_err(), "it was closed before");
+    let end = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    target.close().await;
+    drop(end);
+    assert!(fs::metadata(&path).unwrap().is_file(), "it was not written");
+}
+
+#[tokio::test]
 async fn an_error_names_the_path() {
     let target = open("/proc/no/such/place".as_ref(), "");
     let reason = deliver(&*target, &[document("a", 1)]).await.unwrap_err();

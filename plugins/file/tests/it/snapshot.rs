@@ -73,8 +73,71 @@ async fn what_does_not_change_is_not_written() {
         .await
         .unwrap();
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
-        assert_eq!(names(root.path()), ["accounts"]);
+        assert_eq!(names(root.path()), [".accounts.profilesync", "accounts"]);
     }
+}
+
+#[tokio::test]
+async fn each_document_is_told_what_became_of_it() {
+    for format in [CSV, ARRAY] {
+        let root = tempfile::tempdir().unwrap();
+        let target = open(&root.path().join("accounts"), format);
+        let told = async |document| deliver(&*target, &[document]).await.unwrap();
+        assert_eq!(told(document("a", 5)).await, "written");
+        assert_eq!(told(document("a", 5)).await, "the file holds it already");
+        let higher = "the file holds revision 5 already";
+        assert_eq!(told(document("a", 4)).await, higher);
+        assert_eq!(told(destroyed("a", 4)).await, higher);
+        assert_eq!(told(destroyed("a", 6)).await, "removed");
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_gone_is_begun_anew_when_an_operator_says_so() {
+    for format in [CSV, ARRAY] {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("deep/accounts");
+        let target = open(&path, format);
+        let gone = async |target: &dyn Target| {
+            let reason = deliver(target, &[document("b", 2)]).await.unwrap_err();
+            let way_out = format!(
+                "is gone, and a new one would hold only the accounts that change from now on: make it an empty file \
+                 (truncate -s 0 {}), then write all accounts again: profilesync targets backfill export",
+                path.display()
+            );
+            assert!(reason.ends_with(&way_out), "{reason}");
+            assert!(!path.exists());
+        };
+        deliver(&*target, &[document("a", 1), document("b", 1)])
+            .await
+            .unwrap();
+        fs::remove_file(&path).unwrap();
+        gone(&*target).await;
+        // After a restart too; and while this process runs, without the sign of it.
+        gone(&*open(&path, format)).await;
+        fs::remove_dir_all(root.path().join("deep")).unwrap();
+        gone(&*target).await;
+        fs::write(&path, "").unwrap();
+        deliver(&*target, &[document("b", 2)]).await.unwrap();
+        assert_eq!(accounts(&path, format), [("b".to_owned(), 2)]);
+    }
+}
+
+#[tokio::test]
+async fn a_link_stays_one() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("there")).unwrap();
+    let (link, end) = (root.path().join("link"), root.path().join("there/end"));
+    std::os::unix::fs::symlink("there/next", &link).unwrap();
+    std::os::unix::fs::symlink("end", root.path().join("there/next")).unwrap();
+    let target = open(&link, CSV);
+    target.probe().await.unwrap();
+    for revision in 1..=2 {
+        deliver(&*target, &[document("a", revision)]).await.unwrap();
+        assert_eq!(accounts(&end, CSV), [("a".to_owned(), revision)]);
+    }
+    assert!(link.is_symlink());
+    assert_eq!(names(root.path()), ["link", "there"]);
 }
 
 #[tokio::test]
@@ -84,13 +147,11 @@ async fn a_damaged_snapshot_stays_and_says_the_way_out() {
     let row = "1,a,1,active,,,,,,,1,{}\n";
     let json = serde_json::to_string(&document("a", 1)).unwrap();
     for (format, content) in [
-        (CSV, String::new()),
         (CSV, "a,b,c\n".into()),
         (CSV, format!("{HEADER}1,a\n")),
         (CSV, format!("{HEADER}x{row}")),
         (CSV, format!("{HEADER}{row}{row}")),
         (CSV, format!("[\n{json}\n]\n")),
-        (ARRAY, String::new()),
         (ARRAY, "[]".into()),
         (ARRAY, format!("[\n{json},\n")),
         (ARRAY, format!("[\n{json},\n{}", &json[..20])),
@@ -107,6 +168,7 @@ async fn a_damaged_snapshot_stays_and_says_the_way_out() {
             reason.contains("profilesync targets backfill export"),
             "{reason}"
         );
+        assert!(reason.contains("is not what was written"), "{reason}");
         assert_eq!(fs::read_to_string(&path).unwrap(), content);
         assert_eq!(names(root.path()), ["accounts"]);
     }
@@ -115,15 +177,24 @@ async fn a_damaged_snapshot_stays_and_says_the_way_out() {
 #[tokio::test]
 async fn leftovers_of_a_crash_go_and_those_of_a_neighbour_stay() {
     let root = tempfile::tempdir().unwrap();
-    for name in [".accounts.csv-AbCdEf.tmp", ".accounts.json-AbCdEf.tmp"] {
+    let neighbours = [
+        ".accounts.csv.export-2-AbCdEf.tmp",
+        ".accounts.csv.other-AbCdEf.tmp",
+        ".accounts.json.export-AbCdEf.tmp",
+    ];
+    for name in neighbours
+        .into_iter()
+        .chain([".accounts.csv.export-AbCdEf.tmp"])
+    {
         fs::write(root.path().join(name), "half").unwrap();
     }
     let target = open(&root.path().join("accounts.csv"), CSV);
     deliver(&*target, &[document("a", 1)]).await.unwrap();
-    assert_eq!(
-        names(root.path()),
-        [".accounts.json-AbCdEf.tmp", "accounts.csv"]
-    );
+    let (left, ours): (Vec<_>, Vec<_>) = names(root.path())
+        .into_iter()
+        .partition(|name| name.ends_with(".tmp"));
+    assert_eq!(left, neighbours);
+    assert_eq!(ours, [".accounts.csv.profilesync", "accounts.csv"]);
 }
 
 type Model = BTreeMap<String, Document>;
