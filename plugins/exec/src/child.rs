@@ -51,8 +51,6 @@ pub(crate) struct Child {
     words: Option<Words>,
     mask: Mask,
     hello: Option<Hello>,
-    /// The first id that was not used yet.
-    next: u64,
     /// Whether it answered anything.
     pub(crate) served: bool,
 }
@@ -122,7 +120,6 @@ impl Child {
             process,
             exit,
             hello: None,
-            next: 1,
             served: false,
         })
     }
@@ -143,16 +140,16 @@ impl Child {
         self.hello.as_ref().expect("greeted right after its start")
     }
 
-    /// Asks, and hands every answer to `take` with its place in the question. After an error the child is of no use
-    /// any more.
+    /// Asks, with ids from `first` on, and hands every answer to `take` with its place in the question. After an error the
+    /// child is of no use any more.
     pub(crate) async fn ask(
         &mut self,
         ask: Ask<'_>,
+        first: u64,
         mut take: impl FnMut(usize, Reply) -> Result<(), String> + Send,
     ) -> Result<(), String> {
-        let first = self.next;
+        self.listen_early().await?;
         let count = ask.count();
-        self.next += count as u64;
         let request = ask.write(self.hello().format, first);
         let Self {
             input,
@@ -197,6 +194,21 @@ impl Child {
             Ok::<_, String>(())
         };
         tokio::try_join!(write, read).map(|_| ())
+    }
+
+    /// What is there before anything is asked answers nothing, whatever id it names.
+    async fn listen_early(&mut self) -> Result<(), String> {
+        match timeout(Duration::ZERO, self.output.fill_buf()).await {
+            Ok(Ok(early)) if !early.is_empty() => {
+                let early = line(&mut self.output).await?;
+                Err(format!(
+                    "it wrote a line to standard output before it was asked: {}; messages go to standard error",
+                    quote(&self.mask, &early)
+                ))
+            }
+            // Its end shows when it is asked.
+            _ => Ok(()),
+        }
     }
 
     /// Whether it ended by itself while nobody asked it.

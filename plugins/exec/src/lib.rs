@@ -13,7 +13,10 @@ mod wire;
 mod words;
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,6 +50,8 @@ pub(crate) struct Exec {
     program: Program,
     mask: Mask,
     greeting: String,
+    /// How long a start that is put off is waited for.
+    pause: Duration,
     /// A child that said no hello by then is given up. Shorter than a delivery, so that it is told apart from a
     /// delivery that takes long.
     patience: Duration,
@@ -54,6 +59,8 @@ pub(crate) struct Exec {
     /// One permit per worker. Whoever has one has taken a child out of `idle`, or may start one.
     permits: Semaphore,
     idle: Mutex<Vec<Child>>,
+    /// The first id that was not used yet.
+    next: AtomicU64,
     health: Mutex<Health>,
     /// What the newest child said about itself.
     hello: Mutex<Option<Hello>>,
@@ -98,10 +105,12 @@ impl Exec {
             program: checked.program,
             mask: checked.mask,
             greeting: wire::greeting(context.version, &context.name, timeout.as_millis()),
+            pause: timeout / 2,
             patience: timeout * 3 / 4,
             workers: checked.workers,
             permits: Semaphore::new(checked.workers),
             idle: Mutex::default(),
+            next: AtomicU64::new(1),
             health: Mutex::default(),
             hello: Mutex::default(),
         }
@@ -112,7 +121,11 @@ impl Exec {
     }
 
     /// A child that waits, or a new one.
+    ///
+    /// A program that failed just now is left alone for a while. That is waited for, as long as there is time: a fault for
+    /// each that asks meanwhile would be as many faults for one failure.
     async fn borrow(&self) -> Result<Loan<'_>, Trouble> {
+        let asked = Instant::now();
         let permit = self.permits.acquire().await;
         let _permit = permit.expect("it is never closed");
         loop {
@@ -122,8 +135,13 @@ impl Exec {
                 return Ok(Loan { child, _permit });
             }
         }
-        let checked = locked(&self.health).check(Instant::now());
-        if let Err((after, reason)) = checked {
+        while let Err((after, reason)) = self.may_start() {
+            let now = Instant::now();
+            let end = asked + self.pause;
+            if now < end {
+                tokio::time::sleep_until(end.min(now + after)).await;
+                continue;
+            }
             let reason = format!("{reason} (started again in {} s)", after.as_secs() + 1);
             return Err(Trouble {
                 reason,
@@ -132,13 +150,18 @@ impl Exec {
         }
         let child = Child::start(&self.program, &self.name, &self.mask);
         let mut child = child.map_err(|reason| self.failed(&reason))?;
-        match child.greet(&self.greeting, self.patience).await {
+        let left = (asked + self.patience).saturating_duration_since(Instant::now());
+        match child.greet(&self.greeting, left).await {
             Ok(hello) => {
                 *locked(&self.hello) = Some(hello);
                 Ok(Loan { child, _permit })
             }
             Err(broken) => Err(self.failed(&child.bury(&broken).await)),
         }
+    }
+
+    fn may_start(&self) -> Result<(), (Duration, String)> {
+        locked(&self.health).check(Instant::now())
     }
 
     /// Asks, and gives the child back or buries it.
@@ -150,9 +173,10 @@ impl Exec {
     ) -> Result<(), Trouble> {
         let mut base = 0;
         for ask in asks {
+            let first = self.next.fetch_add(ask.count() as u64, Ordering::Relaxed);
             let asked = loan
                 .child
-                .ask(*ask, |place, reply| take(base + place, reply));
+                .ask(*ask, first, |place, reply| take(base + place, reply));
             if let Err(broken) = asked.await {
                 let served = loan.child.served;
                 let reason = loan.child.bury(&broken).await;

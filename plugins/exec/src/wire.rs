@@ -57,17 +57,25 @@ fn one() -> usize {
     1
 }
 
+#[derive(Serialize)]
+struct Greeting<'a> {
+    protocol: u64,
+    version: &'a str,
+    target: &'a str,
+    timeout_ms: u64,
+}
+
 /// The first line to a plugin.
 pub(crate) fn greeting(version: &str, target: &str, timeout_ms: u128) -> String {
-    let hello = json!({
-        "hello": {
-            "protocol": PROTOCOL,
-            "version": version,
-            "target": target,
-            "timeout_ms": u64::try_from(timeout_ms).unwrap_or(u64::MAX),
-        }
-    });
-    format!("{hello}\n")
+    // A struct, for the members of a `Value` would be sorted.
+    let greeting = Greeting {
+        protocol: PROTOCOL,
+        version,
+        target,
+        timeout_ms: u64::try_from(timeout_ms).unwrap_or(u64::MAX),
+    };
+    let greeting = serde_json::to_string(&greeting).expect("texts and numbers are JSON");
+    format!("{{\"hello\":{greeting}}}\n")
 }
 
 impl Hello {
@@ -339,6 +347,10 @@ mod tests {
 
     #[test]
     fn requests_are_written_as_specified() {
+        assert_eq!(
+            greeting("0.1.0", "crm", 10_000),
+            "{\"hello\":{\"protocol\":1,\"version\":\"0.1.0\",\"target\":\"crm\",\"timeout_ms\":10000}}\n"
+        );
         let document = document(Status::Active, Some("two\nlines \0"));
         let documents = [&document];
         let json = Ask::Deliver(&documents).write(Format::Json, 17);
