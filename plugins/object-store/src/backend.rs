@@ -133,6 +133,9 @@ impl Making<'_> {
         }
         let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
         self.check_endpoint(endpoint.as_deref(), None)?;
+        if endpoint.is_none() {
+            self.check_endpoint_of_key(&builder)?;
+        }
         let store = builder
             .with_url(raw.url.get_ref())
             .with_client_options(options())
@@ -140,6 +143,30 @@ impl Making<'_> {
             .with_http_connector(connector)
             .build();
         self.opened(store, endpoint, None)
+    }
+
+    /// A key of Google's can name an endpoint too. One that cannot be read is refused where it is used.
+    fn check_endpoint_of_key(
+        &self,
+        builder: &GoogleCloudStorageBuilder,
+    ) -> Result<(), SettingsError> {
+        let path = builder.get_config_value(&GoogleConfigKey::ServiceAccount);
+        let key = builder
+            .get_config_value(&GoogleConfigKey::ServiceAccountKey)
+            .or_else(|| std::fs::read_to_string(path?).ok());
+        let key = key.and_then(|key| serde_json::from_str::<serde_json::Value>(&key).ok());
+        let Some(endpoint) = key.as_ref().and_then(|key| key["gcs_base_url"].as_str()) else {
+            return Ok(());
+        };
+        self.check_url(endpoint, None)
+            .map_err(|error| SettingsError {
+                message: format!(
+                    "{} (it is `gcs_base_url` of the service account's key)",
+                    error.message
+                ),
+                span: self.raw.service_account_key.as_ref().map(Spanned::span),
+                ..error
+            })
     }
 
     fn azure(&mut self, connector: Connector) -> Result<Opened, SettingsError> {
@@ -206,10 +233,21 @@ impl Making<'_> {
         let Some(endpoint) = endpoint else {
             return Ok(());
         };
-        let wrong = |message: String| match &self.raw.endpoint {
-            Some(endpoint) => SettingsError::at(endpoint.span(), message),
-            None => SettingsError::whole(format!("{message} (it is the environment's)")),
-        };
+        self.check_url(endpoint, allowed)
+            .map_err(|error| match &self.raw.endpoint {
+                Some(endpoint) => SettingsError {
+                    span: Some(endpoint.span()),
+                    ..error
+                },
+                None => SettingsError {
+                    message: format!("{} (it is the environment's)", error.message),
+                    ..error
+                },
+            })
+    }
+
+    fn check_url(&self, endpoint: &str, allowed: Option<&str>) -> Result<(), SettingsError> {
+        let wrong = |message: String| SettingsError::whole(message);
         let url = Url::parse(endpoint)
             .map_err(|error| wrong(format!("`endpoint` is no URL: {error}")))?;
         let bare = url.username().is_empty() && url.password().is_none();

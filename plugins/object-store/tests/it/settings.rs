@@ -109,6 +109,24 @@ fn plain_http_is_for_this_machine() {
 }
 
 #[test]
+fn the_endpoint_of_a_key_of_googles_is_one_too() {
+    let key = |url: &str| {
+        format!(
+            "'{{\"private_key\": \"x\", \"private_key_id\": \"1\", \"client_email\": \"e\", \"disable_oauth\": true, \"gcs_base_url\": \"{url}\"}}'"
+        )
+    };
+    let settings = |key: &str| format!("url = 'gs://b'\nservice_account_key = {key}");
+    for taken in ["https://gcs.example.com", "http://127.0.0.1:4443"] {
+        assert!(try_open(&settings(&key(taken))).is_ok(), "{taken}");
+    }
+    let plain = key("http://gcs.example.com");
+    let message = "all can read what is sent (it is `gcs_base_url` of the service account's key)";
+    check(&settings(&plain), message, &plain);
+    let other = format!("{}\nallow_http = true", settings(&plain));
+    assert!(try_open(&other).is_ok());
+}
+
+#[test]
 fn every_cloud_is_opened() {
     let key = "-----BEGIN PRIVATE KEY-----\\nx\\n-----END PRIVATE KEY-----";
     let google = format!(
