@@ -124,7 +124,7 @@ pub trait Target: Send + Sync + 'static {
     async fn close(&self) {}
 }
 
-/// A target that can tell what it holds. Used by `profilesync plan`, and by whoever looks for drift.
+/// A target that can tell what it holds, for whoever looks for drift.
 #[async_trait]
 pub trait ReadBack: Send + Sync {
     /// What the outside holds of the accounts of these documents, in their order; `None` of those it does not hold.
