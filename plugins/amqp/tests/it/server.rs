@@ -146,6 +146,7 @@ impl Server {
             .env("RABBITMQ_CONFIG_FILE", at("rabbitmq"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
             .env("RABBITMQ_PID_FILE", at("pid"))
+            .env("ERL_CRASH_DUMP", at("erl_crash.dump"))
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null");
         command
     }
