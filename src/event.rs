@@ -121,21 +121,13 @@ pub const EARLIEST: Millis = 1_000_000_000_000;
 /// sets a limit: serde_json's is 128.
 const MAX_DEPTH: usize = 32;
 
-/// Reads the body of a profile event. `kind` and `command` are of the query's `CallbackCommand`, which the
-/// body's must repeat.
+/// Reads the body of a profile event. `kind` and `command` are of the query's `CallbackCommand`.
 ///
 /// # Errors
-/// When the body is not a JSON object, or lacks or mistypes a member.
+/// When the body is not a JSON object, lacks or mistypes a member, or is of another command.
 pub fn parse(app: u64, kind: Kind, command: &str, body: &[u8]) -> Result<Event, Malformed> {
     let body = object(body)?;
-    match body.get("CallbackCommand") {
-        Some(Value::String(own)) if own == command => {}
-        _ => {
-            return Err(Malformed(format!(
-                "CallbackCommand in the body must be {command:?}, as in the query"
-            )));
-        }
-    }
+    check_command(command, &body)?;
     let account = account(&body)?;
     let time = event_time(&body)?;
     let digest = digest(&body);
@@ -156,6 +148,20 @@ pub fn object(body: &[u8]) -> Result<Map<String, Value>, Malformed> {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(Malformed("the body is JSON but not an object".into())),
         Err(error) => Err(Malformed(format!("the body is not JSON: {error}"))),
+    }
+}
+
+/// Checks the body's `CallbackCommand` against the query's. Absent or null it says nothing.
+///
+/// # Errors
+/// When the two differ.
+pub fn check_command(command: &str, body: &Map<String, Value>) -> Result<(), Malformed> {
+    match body.get("CallbackCommand") {
+        None | Some(Value::Null) => Ok(()),
+        Some(own) if own == command => Ok(()),
+        Some(_) => Err(Malformed(
+            "CallbackCommand in the body differs from the query's".into(),
+        )),
     }
 }
 
@@ -284,6 +290,21 @@ mod tests {
             fields,
             [(Field::Extra("Level".into()), serde_json::json!([1, null]))]
         );
+    }
+
+    #[test]
+    fn a_body_need_not_repeat_the_command() {
+        let own = format!(r#""{COMMAND}""#);
+        for silent in [
+            body("").replace(&own, "null"),
+            body("").replace("CallbackCommand", "command"),
+        ] {
+            assert!(parsed(&silent).is_ok(), "{silent}");
+        }
+        for other in ["[]", "1", r#""A.B""#] {
+            let error = parsed(&body("").replace(&own, other)).unwrap_err();
+            assert!(error.contains("CallbackCommand"), "{other}: {error}");
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::{
     accept::{Body, Limits, Peer},
     clock,
     config::{App, Config},
-    event::{self, Event, Field, Kind, Malformed},
+    event::{self, Event, Field, Kind},
     journal::{Entry, Journal},
     metrics::{EventResult, Metrics},
     seldom::Seldom,
@@ -270,12 +270,8 @@ impl Ingest {
         body: &Bytes,
         deadline: Instant,
     ) -> Result<Response<Bytes>, Refusal> {
-        if let Ok(members) = event::object(body)
-            && let Some(own) = members.get("CallbackCommand")
-            && own != command
-        {
-            let message = "CallbackCommand in the body differs from the query's";
-            return Err(Malformed(message.to_owned()).into());
+        if let Ok(members) = event::object(body) {
+            event::check_command(command, &members)?;
         }
         self.metrics.event(&app.name, EventResult::Ignored);
         let Some(forward) = &rules.forward else {

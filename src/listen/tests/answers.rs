@@ -144,7 +144,6 @@ async fn malformed_events_are_refused() {
         "[]".to_owned(),
         format!("{good} x"),
         good.replace(CHANGED, CREATED),
-        good.replace("CallbackCommand", "Command"),
         good.replace("Official_Account", "Account"),
         good.replace(r#""n""#, "7"),
         good.replace("EventTime", "Time"),
