@@ -14,7 +14,7 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -133,20 +133,20 @@ impl Ingest {
         match rules.admit(request, &query) {
             Ok(app) => match self.take(&rules, app, &query, request).await {
                 Ok(response) => response,
-                Err(refusal) => self.refuse(&app.name, request, &refusal),
+                Err(refusal) => self.refuse(&app.name, rules.source(request), &refusal),
             },
-            Err(refusal) => self.refuse("-", request, &refusal),
+            Err(refusal) => self.refuse("-", rules.source(request), &refusal),
         }
     }
 
-    fn refuse(&self, app: &str, request: &Request, refusal: &Refusal) -> Response<Bytes> {
+    fn refuse(&self, app: &str, source: Option<IpAddr>, refusal: &Refusal) -> Response<Bytes> {
         let reason = refusal.reason();
         self.metrics.refuse(reason);
         self.metrics.event(app, EventResult::Refused);
         if let Some(left_out) = self.seldom.left_out(reason) {
-            let peer = request.peer.address;
+            let peer = source.map_or_else(|| "unknown".into(), |address| address.to_string());
             let error = refusal as &dyn std::error::Error;
-            tracing::warn!(error, reason, app, ?peer, left_out, "request refused");
+            tracing::warn!(error, reason, app, peer, left_out, "request refused");
         }
         refusal.answer()
     }

@@ -1,6 +1,6 @@
 //! The configured side of the checks, taken over as one on a reload.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
@@ -63,18 +63,19 @@ impl Rules {
         if request.method != Method::POST {
             return Err(Refusal::Method);
         }
-        let source = peer::source(
-            request.peer.address,
-            &request.headers,
-            &self.trusted_proxies,
-        );
-        if !peer::allowed(source, &self.allow) {
+        if !peer::allowed(self.source(request), &self.allow) {
             return Err(Refusal::Peer);
         }
         match &query.app {
             Given::Once(app) => self.apps.get(app).ok_or(Refusal::App),
             Given::No | Given::Repeated => Err(Refusal::App),
         }
+    }
+
+    /// The address that sent a request, as far as it is known; see [`peer`].
+    pub(super) fn source(&self, request: &Request) -> Option<IpAddr> {
+        let peer = request.peer.address;
+        peer::source(peer, &request.headers, &self.trusted_proxies)
     }
 
     /// The check that comes after the signature: strangers are not to use up what is there for the sender.

@@ -49,6 +49,19 @@ async fn only_listed_peers_may_send() {
 }
 
 #[tokio::test]
+async fn the_log_says_who_asked() {
+    log::capture();
+    let mut config = config();
+    config.listener.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    let desk = Desk::open(&config).await;
+    let get = |hops: &str| format!("GET / HTTP/1.1\r\nX-Forwarded-For: {hops}\r\n\r\n");
+    desk.refuses(get("198.51.100.1, 203.0.113.7"), 405, 120_005)
+        .await;
+    let text = log::text();
+    assert!(text.contains(r#"peer="203.0.113.7""#), "{text}");
+}
+
+#[tokio::test]
 async fn more_than_the_rate_is_refused() {
     let mut config = config();
     let (count, per) = (NonZeroU32::new(2).unwrap(), Duration::from_secs(3600));
