@@ -4,7 +4,12 @@ use std::{convert::Infallible, io, pin::pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request,
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -36,8 +41,8 @@ const MAX_HEAD: usize = 64 * 1024;
 /// gets its answer with `Connection: close` knows better than one whose connection is gone.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// How much of a body over the limit is read and thrown away, so that the client gets to see the answer: closing
-/// a socket with unread input resets the connection, answer and all.
+/// How much of a body over the limit is read and thrown away before the answer, so that the connection can go on. A
+/// longer one is answered at once, and ends its connection.
 const MAX_DISCARD: usize = 1024 * 1024;
 
 /// What every connection is served with.
@@ -62,7 +67,8 @@ where
             Stream::Unix(stream) => self.secure(stream, peer, limits, place).await,
         };
         if let Err(error) = ended {
-            tracing::debug!(peer = ?peer.address, error, "connection ended early");
+            let peer = peer.address.map(tracing::field::display);
+            tracing::debug!(peer, error, "connection ended early");
         }
     }
 
@@ -102,8 +108,12 @@ where
                 let until = turn.answering();
                 let (head, body) = request.into_parts();
                 let body = read(body, limits.max_body, until).await?;
-                if !place.settle() {
-                    return Err(io::Error::other("it had to make place"));
+                match body {
+                    Body::Whole(_) if !place.settle() => {
+                        return Err(io::Error::other("it had to make place"));
+                    }
+                    Body::Whole(_) => {}
+                    Body::TooLarge | Body::TooSlow => turn.linger(until),
                 }
                 let response = site.answer(head, body, peer).await;
                 turn.answered();
@@ -153,6 +163,10 @@ async fn read(body: Incoming, max_body: usize, until: Instant) -> Result<Body, i
 }
 
 async fn read_to_end(mut body: Incoming, max_body: usize) -> Result<Body, hyper::Error> {
+    let most = max_body.saturating_add(MAX_DISCARD);
+    if body.size_hint().lower() > most as u64 {
+        return Ok(Body::TooLarge);
+    }
     let mut whole = BytesMut::new();
     let mut total: usize = 0;
     while let Some(frame) = body.frame().await.transpose()? {
@@ -162,7 +176,7 @@ async fn read_to_end(mut body: Incoming, max_body: usize) -> Result<Body, hyper:
         total = total.saturating_add(data.len());
         if total <= max_body {
             whole.extend_from_slice(&data);
-        } else if total > max_body.saturating_add(MAX_DISCARD) {
+        } else if total > most {
             break;
         }
     }

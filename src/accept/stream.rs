@@ -22,6 +22,8 @@ use super::Limits;
 #[derive(Clone)]
 pub(super) struct Turn {
     phase: Arc<Mutex<Phase>>,
+    /// Until when a connection that is over reads on; see [`Turn::linger`].
+    linger: Arc<Mutex<Option<Instant>>>,
     limits: Limits,
 }
 
@@ -42,6 +44,7 @@ impl Turn {
         let until = Instant::now() + limits.request_timeout;
         Self {
             phase: Arc::new(Mutex::new(Phase::Waiting { until })),
+            linger: Arc::default(),
             limits,
         }
     }
@@ -71,11 +74,21 @@ impl Turn {
         self.set(Phase::Waiting { until });
     }
 
+    /// Part of a request may not be read before its answer. So that the client gets to see that one, the rest is read
+    /// and thrown away until then: closing a socket with unread input resets the connection, answer and all.
+    pub(super) fn linger(&self, until: Instant) {
+        *self.linger.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
     /// Ends the input, unless a request has begun.
     pub(super) fn end_if_waiting(&self) {
         if let Phase::Waiting { .. } = self.phase() {
             self.set(Phase::Over);
         }
+    }
+
+    fn lingers_until(&self) -> Option<Instant> {
+        *self.linger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_something(&self) {
@@ -102,6 +115,8 @@ pub(super) struct Timed<S> {
     write_alarm: Alarm,
     /// When the oldest write that waits for the client must have got further.
     write_deadline: Option<Instant>,
+    /// Nothing more is written.
+    is_shut: bool,
 }
 
 impl<S> Timed<S> {
@@ -112,6 +127,7 @@ impl<S> Timed<S> {
             read_alarm: Alarm::default(),
             write_alarm: Alarm::default(),
             write_deadline: None,
+            is_shut: false,
         }
     }
 
@@ -159,7 +175,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -188,8 +204,35 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let progress = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watch_write(cx, progress)
+        let this = &mut *self;
+        if !this.is_shut {
+            let progress = Pin::new(&mut this.stream).poll_shutdown(cx);
+            ready!(this.watch_write(cx, progress))?;
+            this.is_shut = true;
+        }
+        match this.turn.lingers_until() {
+            Some(until) => this.poll_drain(cx, until).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Timed<S> {
+    /// Throws away what comes until the end of the input, or until the time is over.
+    fn poll_drain(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
+        let mut scratch = [0; 8192];
+        while Instant::now() < until {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(_) => break,
+                Poll::Pending => {
+                    ready!(self.read_alarm.poll(cx, until));
+                    break;
+                }
+            }
+        }
+        Poll::Ready(())
     }
 }
 

@@ -107,12 +107,27 @@ async fn a_body_over_the_limit_is_not_kept_however_it_is_sent() {
     ] {
         assert_eq!(wire.ask(request).await.body, "Some(127.0.0.1) TooLarge");
     }
-    // More is not even read.
-    let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n";
-    wire.send(head).await;
-    wire.send("x".repeat(1_200_000)).await;
+    // A client need not send more to be told.
+    wire.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+        .await;
     assert_eq!(wire.answer().await.body, "Some(127.0.0.1) TooLarge");
     wire.closed().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_is_told() {
+    let server = Server::start(Limits {
+        request_timeout: Duration::from_secs(60),
+        ..LIMITS
+    })
+    .await;
+    let large = "x".repeat(30_000_000);
+    for request in [post("/", &large), post_chunked("/", &[&large])] {
+        let mut wire = server.connect().await;
+        let answer = wire.ask(request).await;
+        assert_eq!(answer.body, "Some(127.0.0.1) TooLarge");
+        wire.closed().await;
+    }
 }
 
 #[tokio::test]
