@@ -407,23 +407,40 @@ async fn certificate_files_are_followed() {
     let files = write_certificate(dir.path());
     let tls: Tls = Arc::new(ArcSwap::from_pointee(tls::load(&files).unwrap()));
     let stop = CancellationToken::new();
-    let follow = tokio::spawn(tls::follow(files.clone(), Arc::clone(&tls), stop.clone()));
+    let named = Arc::new(ArcSwap::from_pointee(files.clone()));
+    let names = Arc::clone(&named);
+    let names = move || Some(ListenerTls::clone(&names.load()));
+    let follow = tokio::spawn(tls::follow(names, Arc::clone(&tls), stop.clone()));
     sleep(Duration::from_secs(1)).await;
     let before = tls.load_full();
 
-    let touched = |name: &str, text: &str| {
-        let path = dir.path().join(name);
-        fs::write(&path, text).unwrap();
-        let file = fs::File::options().write(true).open(&path).unwrap();
+    let touch = |path: &Path| {
+        let file = fs::File::options().write(true).open(path).unwrap();
         file.set_modified(std::time::UNIX_EPOCH).unwrap();
     };
-    touched("certificate.pem", "rubbish");
+    fs::write(&files.certificate, "rubbish").unwrap();
+    touch(&files.certificate);
     sleep(Duration::from_secs(60)).await;
     assert!(Arc::ptr_eq(&before, &tls.load_full()));
 
     write_certificate(dir.path());
     sleep(Duration::from_secs(60)).await;
-    assert!(!Arc::ptr_eq(&before, &tls.load_full()));
+    let renewed = tls.load_full();
+    assert!(!Arc::ptr_eq(&before, &renewed));
+
+    // A reload may name others.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = write_certificate(elsewhere.path());
+    named.store(Arc::new(other.clone()));
+    sleep(Duration::from_secs(60)).await;
+    let moved = tls.load_full();
+    assert!(!Arc::ptr_eq(&renewed, &moved));
+    touch(&files.certificate);
+    sleep(Duration::from_secs(60)).await;
+    assert!(Arc::ptr_eq(&moved, &tls.load_full()));
+    touch(&other.certificate);
+    sleep(Duration::from_secs(60)).await;
+    assert!(!Arc::ptr_eq(&moved, &tls.load_full()));
     stop.cancel();
     follow.await.unwrap();
 }

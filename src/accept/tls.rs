@@ -80,21 +80,25 @@ pub fn load(files: &ListenerTls) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
-/// Stores the certificate anew whenever its files have changed, until `stop`. Files that do not load leave the
-/// certificate in use as it is.
-pub async fn follow(files: ListenerTls, tls: Tls, stop: CancellationToken) {
-    let mut seen = stamps(&files);
+/// Stores the certificate anew whenever its files have changed, until `stop`. `files` is asked every time, as a
+/// reload may name others. Files that do not load leave the certificate in use as it is, and so does naming none.
+pub async fn follow(files: impl Fn() -> Option<ListenerTls>, tls: Tls, stop: CancellationToken) {
+    let look = || files().map(|files| (stamps(&files), files));
+    let mut seen = look();
     loop {
         select! {
             () = stop.cancelled() => return,
             () = sleep(CHECK_INTERVAL) => {}
         }
-        let now = stamps(&files);
+        let now = look();
         if now == seen {
             continue;
         }
         seen = now;
-        match load(&files) {
+        let Some((_, files)) = &seen else {
+            continue;
+        };
+        match load(files) {
             Ok(config) => {
                 tls.store(Arc::new(config));
                 tracing::info!(certificate = %files.certificate.display(), "certificate loaded");

@@ -42,9 +42,10 @@ impl Doors {
         let limits = move || ingest.limits();
         let routes = Arc::clone(&running.ingest).routes();
         let tls = running.tls.clone();
-        if let (Some(tls), Some(files)) = (&tls, &config.listener.tls) {
+        if let Some(tls) = &tls {
+            let config = Arc::clone(&running.config);
             tokio::spawn(tls::follow(
-                files.clone(),
+                move || config.load().listener.tls.clone(),
                 Arc::clone(tls),
                 stop_listening.clone(),
             ));
