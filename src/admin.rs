@@ -29,7 +29,7 @@ use view::{AppStatus, EventCounts, Progress, Readiness, ReloadReport, Status, St
 
 pub use problem::Problem;
 pub use routes::routes;
-pub use socket::{BindError, bind, bind_unix};
+pub use socket::{BindError, bind_rest, bind_unix};
 pub use terminal::status_lines;
 
 /// What the API asks of the running daemon beyond reading.

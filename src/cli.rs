@@ -27,6 +27,7 @@ use crate::{
     daemon,
     exit::{Exit, Failure},
     logging::{self, LogFormat},
+    systemd,
 };
 
 /// The heading of the options that every command has.
@@ -218,16 +219,21 @@ fn start(cli: Cli) -> Result<(), Failure> {
     logging::init(cli.log, cli.log_level.as_deref().unwrap_or(level))?;
     // Every TLS connection of this process, in or out. It fails when there is a provider: then that one serves.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // By their numbers, so before anything else opens a file.
+    let handed = match cli.command {
+        Command::Run => systemd::sockets()?,
+        _ => systemd::Sockets::default(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "no threads can be started").because(error))?;
-    runtime.block_on(run(cli.command, &cli.config))
+    runtime.block_on(run(cli.command, &cli.config, handed))
 }
 
-async fn run(command: Command, config: &Path) -> Result<(), Failure> {
+async fn run(command: Command, config: &Path, handed: systemd::Sockets) -> Result<(), Failure> {
     match command {
-        Command::Run => daemon::run(config).await,
+        Command::Run => daemon::run(config, handed).await,
         Command::Check(args) => check::run(config, &args).await,
         Command::Init(args) => init::run(&args),
         Command::Schema => schema::run(),

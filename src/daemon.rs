@@ -62,11 +62,11 @@ struct Running {
     reloading: Mutex<()>,
 }
 
-/// Runs the daemon until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM or SIGINT, on the sockets `handed` over and what is configured beside them.
 ///
 /// # Errors
 /// When it cannot start.
-pub async fn run(path: &Path) -> Result<(), Failure> {
+pub async fn run(path: &Path, handed: systemd::Sockets) -> Result<(), Failure> {
     let loaded = read(path)?;
     for warning in loaded.warnings.lines() {
         tracing::warn!("{warning}");
@@ -82,7 +82,7 @@ pub async fn run(path: &Path) -> Result<(), Failure> {
     );
     let mut signals = Signals::new()?;
     let dir = hold(&loaded.config.store.path)?;
-    let sockets = Sockets::get(&loaded.config).await?;
+    let sockets = Sockets::get(&loaded.config, handed).await?;
     let daemon = Daemon::start(path, loaded, dir, sockets)?;
     systemd::ready("listening");
     loop {

@@ -4,13 +4,14 @@
 //! not set then.
 
 use std::{
-    fmt, io,
+    env, fmt, fs, io,
     net::TcpListener,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::UnixListener,
+        unix::{fs::FileTypeExt as _, net::UnixListener},
     },
     pin::Pin,
+    process,
     time::Duration,
 };
 
@@ -21,6 +22,8 @@ use rustix::{
 };
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
+
+use crate::exit::{Exit, Failure};
 
 /// A listening socket that systemd opened, non-blocking as tokio wants it.
 #[derive(Debug)]
@@ -48,6 +51,16 @@ pub enum SocketsError {
         "LISTEN_PID, LISTEN_FDS or LISTEN_FDNAMES are malformed; unset them or start the daemon by systemd"
     )]
     Environment(#[source] sd_listen_fds::Error),
+    /// There are fewer than is said.
+    #[error(
+        "LISTEN_FDS says {count} sockets, but number {number} is none; start the daemon by systemd, or unset LISTEN_FDS and LISTEN_PID"
+    )]
+    Missing {
+        /// How many there should be.
+        count: u32,
+        /// The file descriptor that is no socket.
+        number: u32,
+    },
     /// It is none to listen on.
     #[error("the socket {name:?} that systemd handed over cannot be listened on")]
     Socket {
@@ -59,11 +72,22 @@ pub enum SocketsError {
     },
 }
 
-/// Takes the sockets systemd handed over. To be called once: they belong to the caller from then on.
+impl From<SocketsError> for Failure {
+    fn from(error: SocketsError) -> Self {
+        Self::new(Exit::Failed, "the sockets from systemd cannot be used").because(error)
+    }
+}
+
+/// The first file descriptor that systemd hands over.
+const FIRST: u32 = 3;
+
+/// Takes the sockets systemd handed over. To be called once, and before the process opens anything: they are told by
+/// their numbers, and belong to the caller from then on.
 ///
 /// # Errors
 /// When the environment is malformed, or a socket is none that can be listened on.
 pub fn sockets() -> Result<Sockets, SocketsError> {
+    check_all_there()?;
     let mut sockets = Sockets::default();
     for (name, fd) in sd_listen_fds::get().map_err(SocketsError::Environment)? {
         let name = name.unwrap_or_default();
@@ -77,6 +101,27 @@ pub fn sockets() -> Result<Sockets, SocketsError> {
         }
     }
     Ok(sockets)
+}
+
+/// Taking what is not there would be to close it later, when it is somebody else's. What makes no sense at all,
+/// `sd_listen_fds` refuses.
+fn check_all_there() -> Result<(), SocketsError> {
+    let number = |name| {
+        env::var(name)
+            .ok()
+            .and_then(|value| value.parse::<u32>().ok())
+    };
+    let Some(count) = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(process::id()))
+    else {
+        return Ok(());
+    };
+    for number in FIRST..FIRST.saturating_add(count) {
+        let found = fs::metadata(format!("/proc/self/fd/{number}"));
+        if !found.is_ok_and(|found| found.file_type().is_socket()) {
+            return Err(SocketsError::Missing { count, number });
+        }
+    }
+    Ok(())
 }
 
 fn listener(socket: OwnedFd) -> io::Result<Handed> {

@@ -51,19 +51,23 @@ pub enum BindError {
     },
 }
 
-/// Binds the socket and, if there is one, the TCP address.
+/// Binds the socket and, if there is one, the TCP address: each unless one of its kind is among `sockets` already.
 ///
 /// # Errors
 /// When one of them cannot be had.
-pub async fn bind(config: &config::Admin) -> Result<Vec<Socket>, BindError> {
-    let mut sockets = vec![Socket::Unix(bind_unix(&config.socket)?)];
-    if let Some(address) = config.address {
+pub async fn bind_rest(config: &config::Admin, sockets: &mut Vec<Socket>) -> Result<(), BindError> {
+    let is_unix = |socket: &Socket| matches!(socket, Socket::Unix(_));
+    let (has_unix, has_tcp) = (sockets.iter().any(is_unix), !sockets.iter().all(is_unix));
+    if !has_unix {
+        sockets.push(Socket::Unix(bind_unix(&config.socket)?));
+    }
+    if let Some(address) = config.address.filter(|_| !has_tcp) {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|cause| BindError::Address { address, cause })?;
         sockets.push(Socket::Tcp(listener));
     }
-    Ok(sockets)
+    Ok(())
 }
 
 /// Binds a Unix socket of mode 0660. One that nothing listens on any more is replaced.
@@ -141,6 +145,29 @@ mod tests {
         drop(second);
         let left: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
         assert_eq!(left.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_handed_over_takes_the_place_of_its_own_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config::Admin {
+            socket: folder.path().join("admin.sock"),
+            address: Some(([127, 0, 0, 1], 0).into()),
+            token: None,
+        };
+        let is_unix = |socket: &Socket| matches!(socket, Socket::Unix(_));
+        for handed in ["", "unix", "tcp"] {
+            let mut sockets = match handed {
+                "unix" => vec![Socket::Unix(bind_unix(&folder.path().join("s")).unwrap())],
+                "tcp" => vec![Socket::Tcp(TcpListener::bind("127.0.0.1:0").await.unwrap())],
+                _ => Vec::new(),
+            };
+            bind_rest(&config, &mut sockets).await.unwrap();
+            let unix = sockets.iter().filter(|socket| is_unix(socket)).count();
+            assert_eq!((unix, sockets.len()), (1, 2), "{handed}");
+            assert_eq!(config.socket.exists(), handed != "unix");
+            let _ = fs::remove_file(&config.socket);
+        }
     }
 
     #[tokio::test]

@@ -24,18 +24,15 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    pub(super) async fn get(config: &Config) -> Result<Self, Failure> {
-        let handed = systemd::sockets().map_err(unusable)?;
+    pub(super) async fn get(config: &Config, handed: systemd::Sockets) -> Result<Self, Failure> {
         let webhook = match handed.webhook {
             none if none.is_empty() => vec![bind(&config.listener.address).await?],
             some => take_all(some)?,
         };
-        let admin = match handed.admin {
-            none if none.is_empty() => admin::bind(&config.admin)
-                .await
-                .map_err(|error| failed("the admin API cannot be served", error))?,
-            some => take_all(some)?,
-        };
+        let mut admin = take_all(handed.admin)?;
+        admin::bind_rest(&config.admin, &mut admin)
+            .await
+            .map_err(|error| failed("the admin API cannot be served", error))?;
         let places: Vec<_> = webhook.iter().map(place).collect();
         let places = places.join(" ");
         tracing::info!(address = %places, "listening");
@@ -47,16 +44,12 @@ impl Sockets {
     }
 }
 
-fn unusable(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    failed("the sockets from systemd cannot be used", error)
-}
-
 fn take_all(handed: Vec<Handed>) -> Result<Vec<Socket>, Failure> {
     handed
         .into_iter()
         .map(take)
         .collect::<Result<_, _>>()
-        .map_err(unusable)
+        .map_err(|error| failed("the sockets from systemd cannot be used", error))
 }
 
 async fn bind(address: &Address) -> Result<Socket, Failure> {

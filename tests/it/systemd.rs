@@ -156,7 +156,9 @@ async fn it_reports_start_reload_life_and_stop() {
 }
 
 /// Starts the daemon with this socket as systemd would: a shell gets it as its input and hands it on as number 3.
-fn handed_over(daemon: &Daemon, socket: TcpListener) -> tokio::process::Command {
+///
+/// `count` is how many systemd says there are.
+fn handed_over(daemon: &Daemon, socket: TcpListener, count: &str) -> tokio::process::Command {
     let mut shell = tokio::process::Command::new("sh");
     shell.args([
         "-c",
@@ -168,7 +170,7 @@ fn handed_over(daemon: &Daemon, socket: TcpListener) -> tokio::process::Command 
     ]);
     shell
         .arg(daemon.config())
-        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDS", count)
         .env("LISTEN_FDNAMES", "webhook");
     shell.stdin(OwnedFd::from(socket));
     shell
@@ -179,7 +181,7 @@ async fn it_listens_on_the_socket_handed_over() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let sender = Sender::new(&format!("http://{}/", socket.local_addr().unwrap()));
     let mut daemon = Daemon::prepare("");
-    daemon.spawn_by(handed_over(&daemon, socket.try_clone().unwrap()));
+    daemon.spawn_by(handed_over(&daemon, socket.try_clone().unwrap(), "1"));
     daemon.ready().await;
 
     let now = clock::now();
@@ -203,6 +205,23 @@ async fn it_listens_on_the_socket_handed_over() {
             .await
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
-    daemon.spawn_by(handed_over(&daemon, socket));
+    daemon.spawn_by(handed_over(&daemon, socket, "1"));
     assert_eq!(waiting.await.unwrap(), Some(OK));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_that_were_not_handed_over_are_missed() {
+    for count in ["2", "8", "4000000000"] {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut daemon = Daemon::prepare("");
+        daemon.spawn_by(handed_over(&daemon, socket, count));
+        assert_eq!(daemon.ended().await.code(), Some(1), "{}", daemon.log());
+        let log = daemon.log();
+        assert!(
+            log.contains(&format!(
+                "LISTEN_FDS says {count} sockets, but number 4 is none"
+            )),
+            "{log}"
+        );
+    }
 }
