@@ -4,6 +4,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -32,6 +33,9 @@ use crate::{
 
 /// The heading of the options that every command has.
 const COMMON: &str = "Common options";
+
+/// How long the end waits for threads that are still at something.
+const HANGING: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -228,7 +232,10 @@ fn start(cli: Cli) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "no threads can be started").because(error))?;
-    runtime.block_on(run(cli.command, &cli.config, handed))
+    let ended = runtime.block_on(run(cli.command, &cli.config, handed));
+    // What hangs outside of this process, as the command of a secret, is not to keep it from ending.
+    runtime.shutdown_timeout(HANGING);
+    ended
 }
 
 async fn run(command: Command, config: &Path, handed: systemd::Sockets) -> Result<(), Failure> {

@@ -80,17 +80,26 @@ pub async fn run(path: &Path, handed: systemd::Sockets) -> Result<(), Failure> {
         admin = %loaded.config.admin.socket.display(),
         "starting"
     );
-    let mut signals = Signals::new()?;
+    let Signals {
+        mut terminate,
+        mut interrupt,
+        mut reload,
+    } = Signals::new()?;
     let dir = hold(&loaded.config.store.path)?;
     let sockets = Sockets::get(&loaded.config, handed).await?;
     let daemon = Daemon::start(path, loaded, dir, sockets)?;
     systemd::ready("listening");
-    loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
-            _ = signals.reload.recv() => daemon.running.reload_for_systemd().await,
+    let reloads = async {
+        loop {
+            reload.recv().await;
+            daemon.running.reload_for_systemd().await;
         }
+    };
+    // A reload that waits for something does not keep the daemon from stopping.
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = reloads => {}
     }
     daemon.stop().await;
     Ok(())
@@ -99,6 +108,8 @@ pub async fn run(path: &Path, handed: systemd::Sockets) -> Result<(), Failure> {
 /// A daemon at work.
 struct Daemon {
     running: Arc<Running>,
+    /// Where webhooks are taken, or why not.
+    listening: watch::Sender<Result<String, String>>,
     doors: Doors,
     journal: Journal,
     applier: Applier,
@@ -140,7 +151,7 @@ impl Daemon {
             tls: tls.map(|config| Arc::new(ArcSwap::from_pointee(config))),
             reloading: Mutex::default(),
         });
-        let (_, listener) = watch::channel(Ok(sockets.places.clone()));
+        let (listening, listener) = watch::channel(Ok(sockets.places.clone()));
         let admin = Admin {
             store,
             journal_health: journal.health(),
@@ -153,6 +164,7 @@ impl Daemon {
         let doors = Doors::open(&running, &journal, Arc::new(admin), sockets);
         Ok(Self {
             running,
+            listening,
             doors,
             journal,
             applier,
@@ -163,6 +175,8 @@ impl Daemon {
         let grace = self.running.config.load().shutdown_grace;
         tracing::info!(?grace, "stopping");
         systemd::stopping("answering what is in hand and finishing deliveries");
+        self.listening
+            .send_modify(|place| *place = Err("closed: the daemon is stopping".into()));
         self.doors.close(&self.running, grace).await;
         self.journal.stop().await;
         self.applier.stop().await;

@@ -61,7 +61,7 @@ impl Doors {
         );
         let listener = tokio::spawn(listener);
         if let Some(interval) = systemd::watchdog_interval() {
-            let probes = probes(&running.store, journal, &listener);
+            let probes = probes(&running.store, journal, &listener, &stop_listening);
             tokio::spawn(systemd::watchdog(interval, probes, stop_admin.clone()));
         }
         if io::stderr().is_terminal() {
@@ -107,12 +107,18 @@ impl Doors {
     }
 }
 
-/// The watchdog is fed while the listener's task lives, the journal answers and the applier moves.
-fn probes(store: &Store, journal: &Journal, listener: &JoinHandle<usize>) -> Vec<Probe> {
-    let (store, journal, listener) = (store.clone(), journal.clone(), listener.abort_handle());
+/// The watchdog is fed while the listener's task lives until it is to end, the journal answers and the applier moves.
+fn probes(
+    store: &Store,
+    journal: &Journal,
+    listener: &JoinHandle<usize>,
+    stop_listening: &CancellationToken,
+) -> Vec<Probe> {
+    let (store, journal) = (store.clone(), journal.clone());
+    let (listener, to_end) = (listener.abort_handle(), stop_listening.clone());
     vec![
         Probe::new("listener", move || {
-            let alive = !listener.is_finished();
+            let alive = !listener.is_finished() || to_end.is_cancelled();
             async move { alive }
         }),
         Probe::new("journal", move || {

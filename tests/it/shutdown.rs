@@ -1,6 +1,7 @@
 //! SIGTERM with work in flight, within and beyond the grace period.
 
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -63,6 +64,27 @@ async fn a_delivery_that_does_not_finish_is_named_and_made_again() {
     daemon.spawn();
     daemon.ready().await;
     until("it is delivered", async || receiver.name_of("a")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_hangs_is_not_waited_for() {
+    let mut daemon = Daemon::start("").await;
+    let script = daemon.config().with_file_name("secret.sh");
+    let began = daemon.config().with_file_name("began");
+    let text = format!("#!/bin/sh\n: > {began:?}\nexec sleep 30\n");
+    fs::write(&script, text).unwrap();
+    daemon.reconfigure(&format!(
+        "[apps.other]\nsdk_app_id = 1400000001\ntoken = {{ command = [\"sh\", {script:?}] }}\n"
+    ));
+    daemon.signal(Signal::HUP);
+    until("it waits for the secret", async || {
+        began.exists().then_some(())
+    })
+    .await;
+    let start = Instant::now();
+    assert!(daemon.stop().await.success());
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(8), "it took {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
-    daemon::{BINARY, Daemon, LIMIT},
+    daemon::{BINARY, Daemon, LIMIT, until},
+    receiver::{Receiver, Reply},
     sender::{OK, Sender, change},
 };
 
@@ -152,6 +153,46 @@ async fn it_reports_start_reload_life_and_stop() {
     heard(&socket, &["READY=1", "STATUS=reload failed"]);
     daemon.signal(Signal::TERM);
     heard(&socket, &["STOPPING=1"]);
+    assert!(daemon.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_stop_is_no_fault() {
+    let receiver = Receiver::start(|_| Reply::Hang).await;
+    let mut daemon = Daemon::prepare(&receiver.target("crm", "timeout = \"60s\""));
+    let path = daemon.config().with_file_name("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let mut command = tokio::process::Command::new(BINARY);
+    command.args(["run", "-c"]).arg(daemon.config());
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "2000000");
+    daemon.spawn_by(command);
+    daemon.ready().await;
+    daemon
+        .sender()
+        .send(&change("a", clock::now(), &json!({ "Name": "x" })))
+        .await;
+    until("it is on its way", async || receiver.deliveries().pop()).await;
+    daemon.signal(Signal::TERM);
+    heard(&socket, &["STOPPING=1"]);
+    let not_ready = until("it is not ready any more", async || {
+        match daemon.get("/readyz").await {
+            Some((503, reasons)) => Some(reasons),
+            _ => None,
+        }
+    });
+    assert_eq!(
+        not_ready.await["listener"],
+        "closed: the daemon is stopping"
+    );
+    // The last of these comes when the listener's task has ended.
+    for _ in 0..3 {
+        heard(&socket, &["WATCHDOG=1"]);
+    }
     assert!(daemon.ended().await.success());
 }
 
