@@ -264,13 +264,44 @@ impl Metrics {
         self.last_success_timestamp_seconds.remove(&label);
     }
 
-    /// The Prometheus text.
+    /// The Prometheus text, version 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
+        classic(&self.render_open_metrics())
+    }
+
+    /// The same as OpenMetrics.
+    #[must_use]
+    pub fn render_open_metrics(&self) -> String {
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing into a string does not fail");
         out
     }
+}
+
+/// OpenMetrics as Prometheus text. There the head of a metric has the name that its samples have, and there is no type
+/// `info` and no end mark.
+fn classic(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len());
+    let mut help = "";
+    for line in open_metrics.lines() {
+        if line.starts_with("# HELP ") {
+            help = line;
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap_or((kind, "untyped"));
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", kind),
+                "info" => ("_info", "gauge"),
+                _ => ("", kind),
+            };
+            let help = help.splitn(4, ' ').nth(3).unwrap_or_default();
+            out += &format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n");
+        } else if line != "# EOF" {
+            out += line;
+            out.push('\n');
+        }
+    }
+    out
 }
 
 fn event_labels(app: &str, result: EventResult) -> EventLabels {
@@ -285,5 +316,45 @@ fn event_labels(app: &str, result: EventResult) -> EventLabels {
     EventLabels {
         app: app.to_owned(),
         result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_prometheus_or_open_metrics() {
+        let metrics = Metrics::new();
+        metrics.refuse("path");
+        metrics.accounts.set(2);
+        metrics.ack_seconds.observe(0.001);
+        let open = metrics.render_open_metrics();
+        let text = metrics.render();
+        for (own, others) in [
+            (
+                "# HELP profilesync_refused_total Requests answered with an error, by reason.\n\
+                 # TYPE profilesync_refused_total counter\n\
+                 profilesync_refused_total{reason=\"path\"} 1\n",
+                "# TYPE profilesync_refused counter\n",
+            ),
+            (
+                "# TYPE profilesync_build_info gauge\nprofilesync_build_info{",
+                "# TYPE profilesync_build info\n",
+            ),
+            (
+                "# TYPE profilesync_accounts gauge\nprofilesync_accounts 2\n",
+                "# EOF\n",
+            ),
+        ] {
+            assert!(text.contains(own), "{text}");
+            assert!(!text.contains(others), "{text}");
+            assert!(open.contains(others), "{open}");
+        }
+        let samples = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            lines.map(str::to_owned).collect()
+        };
+        assert_eq!(samples(&text), samples(&open));
     }
 }

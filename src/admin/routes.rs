@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use warp::{
     Filter, Rejection,
     filters::BoxedFilter,
-    http::{HeaderValue, Method, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header},
     hyper::body::Bytes,
     path,
 };
@@ -26,9 +26,11 @@ use crate::{
     status::TargetStatus,
 };
 
-/// What [`prometheus_client`] prints.
+const OPEN_METRICS_TYPE: &str = "application/openmetrics-text";
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const PROMETHEUS: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The whole API. `token` is asked for over TCP; see [`access`].
@@ -57,7 +59,11 @@ fn any_of<const N: usize>(routes: [Routes; N]) -> Routes {
 fn health(admin: &Arc<Admin>) -> Routes {
     let healthz = path!("healthz").and(get()).map(|| plain("ok\n"));
     let readyz = path!("readyz").and(get()).and(with(admin)).map(readyz);
-    let metrics = path!("metrics").and(get()).and(with(admin)).map(metrics);
+    let metrics = path!("metrics")
+        .and(get())
+        .and(warp::header::headers_cloned())
+        .and(with(admin))
+        .map(metrics);
     any_of([healthz.boxed(), readyz.boxed(), metrics.boxed()])
 }
 
@@ -155,11 +161,20 @@ fn readyz(admin: Arc<Admin>) -> Response<Bytes> {
     response
 }
 
-fn metrics(admin: Arc<Admin>) -> Response<Bytes> {
-    let mut response = plain(admin.metrics.render());
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, OPEN_METRICS);
+/// Prometheus text, and OpenMetrics for who asks for it.
+fn metrics(headers: HeaderMap, admin: Arc<Admin>) -> Response<Bytes> {
+    let mut accepted = headers.get_all(header::ACCEPT).iter();
+    let (text, kind) = if accepted.any(|value| {
+        value
+            .to_str()
+            .is_ok_and(|value| value.contains(OPEN_METRICS_TYPE))
+    }) {
+        (admin.metrics.render_open_metrics(), OPEN_METRICS)
+    } else {
+        (admin.metrics.render(), PROMETHEUS)
+    };
+    let mut response = plain(text);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 

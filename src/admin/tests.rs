@@ -197,23 +197,36 @@ async fn who_is_turned_away_keeps_no_connection() {
 }
 
 #[tokio::test]
-async fn metrics_are_open_metrics() {
+async fn metrics_are_prometheus_text_or_open_metrics_if_asked_for() {
     let world = World::new();
     world
         .admin
         .metrics
         .event("production", EventResult::Recorded);
-    let response = world.call("GET", "/metrics", "").await;
-    assert_eq!(
-        response.headers()["content-type"],
-        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    let (text, open_metrics) = (
+        "text/plain; version=0.0.4; charset=utf-8",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
     );
-    let text = String::from_utf8_lossy(response.body());
-    assert!(
-        text.contains(r#"profilesync_events_total{app="production",result="recorded"} 1"#),
-        "{text}"
-    );
-    assert!(text.ends_with("# EOF\n"));
+    for (accept, expected) in [
+        ("*/*", text),
+        ("text/plain;version=0.0.4", text),
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2",
+            open_metrics,
+        ),
+    ] {
+        let response = warp::test::request()
+            .path("/metrics")
+            .header("accept", accept)
+            .extension(world.peer)
+            .reply(&routes(world.admin.clone(), None))
+            .await;
+        assert_eq!(response.headers()["content-type"], expected, "{accept}");
+        let body = String::from_utf8_lossy(response.body());
+        let sample = r#"profilesync_events_total{app="production",result="recorded"} 1"#;
+        assert!(body.contains(sample), "{body}");
+        assert_eq!(body.ends_with("# EOF\n"), expected == open_metrics);
+    }
 }
 
 #[tokio::test]
