@@ -18,7 +18,7 @@ const LIMIT_MAX: usize = 1000;
 const LIMIT: usize = 100;
 
 /// The query of a list.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct ListQuery {
     /// `next` of the page before.
     after: Option<String>,
@@ -28,16 +28,22 @@ pub(super) struct ListQuery {
     q: Option<String>,
 }
 
-impl ListQuery {
-    fn limit(&self) -> usize {
-        self.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX)
-    }
+/// The query of a history, which has no pages.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HistoryQuery {
+    /// How many; capped.
+    limit: Option<usize>,
+}
+
+fn capped(limit: Option<usize>) -> usize {
+    limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX)
 }
 
 /// One page of accounts.
 pub(super) async fn list(store: Store, query: ListQuery) -> Result<Accounts, Problem> {
     let after = query.after.as_deref().map(parse_cursor).transpose()?;
-    let limit = query.limit();
+    let limit = capped(query.limit);
     let search = query.q.unwrap_or_default();
     let mut found = read(move || store.accounts(after.as_ref(), &search, limit + 1)).await?;
     let more = found.len() > limit;
@@ -75,9 +81,9 @@ pub(super) async fn show(store: Store, id: AccountId) -> Result<AccountDetail, P
 pub(super) async fn history(
     store: Store,
     id: AccountId,
-    query: ListQuery,
+    query: HistoryQuery,
 ) -> Result<History, Problem> {
-    let limit = query.limit();
+    let limit = capped(query.limit);
     read(move || {
         if store.account(&id)?.is_none() {
             return Ok(Err(unknown(&id)));
@@ -157,16 +163,9 @@ mod tests {
 
     #[test]
     fn limits_are_capped() {
-        let limit = |limit| {
-            ListQuery {
-                limit,
-                ..ListQuery::default()
-            }
-            .limit()
-        };
-        assert_eq!(limit(None), 100);
-        assert_eq!(limit(Some(0)), 1);
-        assert_eq!(limit(Some(7)), 7);
-        assert_eq!(limit(Some(1_000_000)), 1000);
+        assert_eq!(capped(None), 100);
+        assert_eq!(capped(Some(0)), 1);
+        assert_eq!(capped(Some(7)), 7);
+        assert_eq!(capped(Some(1_000_000)), 1000);
     }
 }

@@ -90,7 +90,7 @@ pub(super) async fn recover(rejection: Rejection) -> Result<Response<Bytes>, Inf
     let problem = if rejection.find::<InvalidQuery>().is_some() {
         Problem::new(
             StatusCode::BAD_REQUEST,
-            "a query parameter is repeated or of the wrong type; limit is a number",
+            "a query parameter is unknown, repeated or of the wrong type; limit is a number",
         )
     } else if rejection.is_not_found() {
         Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")

@@ -14,7 +14,7 @@ use warp::{
 
 use super::{
     Admin, access,
-    accounts::{self, ListQuery},
+    accounts::{self, HistoryQuery, ListQuery},
     problem::{Problem, WrongMethod, recover},
     view::{Acted, BackupReport, BackupRequest, ReloadReport, RetryRequest, Targets},
 };
@@ -117,7 +117,7 @@ fn reads(admin: &Arc<Admin>) -> Routes {
         .and(warp::query())
         .and(with(admin))
         .then(
-            |app, account: String, query, admin: Arc<Admin>| async move {
+            |app, account: String, query: HistoryQuery, admin: Arc<Admin>| async move {
                 match id(app, &account) {
                     Ok(id) => answer(accounts::history(admin.store.clone(), id, query).await),
                     Err(problem) => problem.response(),
@@ -243,9 +243,30 @@ impl Verb {
 async fn act(admin: &Admin, name: &str, verb: Verb, body: &Body) -> Result<Acted, Problem> {
     let target = decode(name)?;
     let action = verb.action(body)?;
+    if let Action::Retry {
+        app: Some(app),
+        account: None,
+        ..
+    } = action
+    {
+        return Err(no_whole_app(admin, app));
+    }
     let done = admin.daemon.act(&target, action.clone()).await?;
     tracing::info!(target, ?action, done, "an operator acted on a target");
     Ok(Acted { target, done })
+}
+
+fn no_whole_app(admin: &Admin, app: u64) -> Problem {
+    if admin.daemon.apps().iter().any(|own| own.sdk_app_id == app) {
+        return Problem::new(
+            StatusCode::BAD_REQUEST,
+            "app goes with account; without both it is about every app",
+        );
+    }
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        format!("no app has the sdk_app_id {app}; `profilesync status` lists them"),
+    )
 }
 
 async fn reload(admin: &Admin) -> Result<ReloadReport, Problem> {

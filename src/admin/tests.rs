@@ -265,11 +265,15 @@ async fn accounts_come_in_pages() {
     assert_eq!(rest["next"], Value::Null);
     let found = world.get("/v1/accounts?q=b").await;
     assert_eq!(found["accounts"].as_array().unwrap().len(), 1);
-    for wrong in ["limit=x", "after=x", "limit=-1", "limit=1&limit=2"] {
-        let problem = world
-            .problem("GET", &format!("/v1/accounts?{wrong}"), "")
-            .await;
-        assert_eq!(problem.0, 400, "{wrong}");
+    for wrong in [
+        "?limit=x",
+        "?after=x",
+        "?limit=-1",
+        "?limit=1&limit=2",
+        "/1400000000/@a/history?after=1400000000%2F%40a",
+    ] {
+        let path = format!("/v1/accounts{wrong}");
+        assert_eq!(world.problem("GET", &path, "").await.0, 400, "{wrong}");
     }
 }
 
@@ -317,6 +321,27 @@ async fn operators_act_on_targets() {
         acts,
         [Action::Pause, Action::Resume, Action::Backfill, retried]
     );
+}
+
+#[tokio::test]
+async fn an_app_is_not_retried_as_a_whole() {
+    let world = World::new();
+    for (body, status, detail) in [
+        (
+            r#"{"app":7}"#,
+            404,
+            "no app has the sdk_app_id 7; `profilesync status` lists them",
+        ),
+        (
+            r#"{"app":1400000000,"all_parked":true}"#,
+            400,
+            "app goes with account; without both it is about every app",
+        ),
+    ] {
+        let problem = world.problem("POST", "/v1/targets/crm/retry", body).await;
+        assert_eq!((problem.0.as_u16(), problem.1.as_str()), (status, detail));
+    }
+    assert!(world.daemon.acts.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -108,7 +108,7 @@ pub struct Targets {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryRequest {
-    /// `sdk_app_id`; needed with `account` when several apps are configured.
+    /// `sdk_app_id` of `account`; without it, every app's account of that name is meant.
     pub app: Option<u64>,
     /// Only this account.
     pub account: Option<String>,

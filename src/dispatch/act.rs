@@ -51,7 +51,7 @@ impl Loop {
             }
             Order::Resume => {
                 self.state.paused = false;
-                format!("{name} goes on")
+                self.promise("goes on")
             }
             Order::Backfill { total } => {
                 self.state.epoch += 1;
@@ -71,7 +71,7 @@ impl Loop {
                     guard.approve(newest);
                 }
                 tracing::info!(target = name, "approved");
-                format!("{name} goes on with all that is due now")
+                self.promise("goes on with all that is due")
             }
             Order::RetryAll { only_parked } => {
                 let parked = accounts(self.tally.parked(), "parked account");
@@ -126,13 +126,32 @@ impl Loop {
 
     /// What an operator is told who asks for retries.
     fn tries(&self, which: &str) -> String {
-        let name = &self.target.name;
-        if self.judge.breaker.is_open() {
+        if self.judge.breaker.is_open() && self.obstacle().is_none() {
+            let name = &self.target.name;
             format!(
                 "{name} fails as a whole: it gets one delivery now, and all that is due when that succeeds"
             )
         } else {
-            format!("{name} tries {which} now")
+            self.promise(&format!("tries {which}"))
+        }
+    }
+
+    /// That the target does so, and what it waits for before.
+    fn promise(&self, what: &str) -> String {
+        let name = &self.target.name;
+        match self.obstacle() {
+            None => format!("{name} {what} now"),
+            Some((state, way)) => format!("{name} is {state}: it {what} once it is {way}"),
+        }
+    }
+
+    /// The state in which the target gets nothing, and what an operator can do about it.
+    fn obstacle(&self) -> Option<(&'static str, &'static str)> {
+        match (self.state.paused, self.state.held.is_some()) {
+            (false, false) => None,
+            (true, false) => Some(("paused", "resumed")),
+            (false, true) => Some(("held", "approved")),
+            (true, true) => Some(("paused and held", "resumed and approved")),
         }
     }
 

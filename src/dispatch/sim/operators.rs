@@ -46,6 +46,29 @@ async fn the_guard_holds_a_flood_until_it_is_approved() {
     }
     until(MINUTE, || world.status().state == "held").await;
     assert_eq!(world.receiver.total(), 40);
+    let retry = Action::Retry {
+        app: None,
+        account: None,
+        all_parked: true,
+    };
+    for (action, answer) in [
+        (
+            Action::Resume,
+            "crm is held: it goes on once it is approved",
+        ),
+        (Action::Pause, "crm is paused"),
+        (
+            retry,
+            "crm is paused and held: it tries 0 parked accounts once it is resumed and approved",
+        ),
+        (
+            Action::Approve,
+            "crm is paused: it goes on with all that is due once it is resumed",
+        ),
+        (Action::Resume, "crm goes on now"),
+    ] {
+        assert_eq!(world.act(action).await, answer);
+    }
     world.receiver.check();
 }
 
