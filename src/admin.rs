@@ -1,7 +1,7 @@
 //! The admin API (design §10): what the daemon tells of itself and what an operator can make it do, as JSON.
 //!
 //! It reads the store, the health of the parts and the metrics; whatever it changes, it changes through [`Daemon`].
-//! No answer contains a secret. Status page and `explain` are elsewhere.
+//! No answer contains a secret.
 
 mod access;
 mod accounts;

@@ -171,7 +171,7 @@ impl Default for Store {
 pub(super) struct Admin {
     /// The admin socket; its mode is 0660.
     pub(super) socket: PathBuf,
-    /// Serves status page, API and metrics on TCP too. Needs a token if it is not a loopback address.
+    /// Serves API and metrics on TCP too. Needs a token if it is not a loopback address.
     pub(super) address: Option<At<TcpAddress>>,
     /// Asked for as a bearer token on TCP.
     pub(super) token: Option<At<Secret>>,
