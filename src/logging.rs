@@ -33,9 +33,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// A client that logs whole messages, profiles included, and every fault that its output reports anyway. Directives for it
-/// take this one's place.
-const QUIET: &str = "lapin=off";
+/// Libraries that log every fault that an output reports anyway; the first logs whole messages too, profiles included.
+/// Directives for them take the place of these.
+const QUIET: &str = "lapin=off,rustls_platform_verifier=off";
 
 /// Starts logging. `filter` is a level, or directives.
 ///
