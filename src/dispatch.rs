@@ -25,6 +25,7 @@ mod settle;
 #[cfg(test)]
 mod sim;
 mod target;
+mod wall;
 mod work;
 
 use std::{

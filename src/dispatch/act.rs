@@ -183,7 +183,7 @@ impl Loop {
     }
 
     /// Makes a delivery due that is parked or waits; one in hand is looked at again instead.
-    fn lift(&mut self, id: AccountId, before: DeliveryState) {
+    pub(super) fn lift(&mut self, id: AccountId, before: DeliveryState) {
         let taken = self.work.hand.take(&id, Cause::Forced, Claims::default());
         if taken.is_ok() {
             let after = settle::lifted(&before, clock::now());

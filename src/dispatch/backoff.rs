@@ -12,6 +12,11 @@ pub(super) fn delay(retry: &Retry, attempts: u32, after: Option<Duration>, draw:
     jittered.max(asked)
 }
 
+/// The longest any delay can be.
+pub(super) fn longest(retry: &Retry) -> Duration {
+    retry.max.max(retry.max_delay)
+}
+
 /// The longest the delay can be by itself: `initial` doubled with every further attempt, up to `max`.
 fn bound(retry: &Retry, attempts: u32) -> Duration {
     let doublings = attempts.saturating_sub(1).min(31);
@@ -47,6 +52,7 @@ mod tests {
             let asked = after.unwrap_or_default().min(RETRY.max_delay);
             prop_assert!(delay >= asked);
             prop_assert!(delay <= RETRY.max.max(asked));
+            prop_assert!(delay <= longest(&RETRY));
         }
     }
 }

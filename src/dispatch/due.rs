@@ -2,9 +2,10 @@
 
 use profilesync_target::Status;
 
+use super::{backoff, settle::millis};
 use crate::{
     clock::Millis,
-    config::{OnDestroy, TargetOptions},
+    config::{OnDestroy, Retry, TargetOptions},
     event::AccountId,
     store::records::{Account, DeliveryState, Next, Trouble},
 };
@@ -51,12 +52,20 @@ pub(super) fn decide(
     match &state.trouble {
         _ if cause == Cause::Forced => Decision::Deliver,
         Some(trouble) => match trouble.next {
-            Next::Retry { at, .. } if at > now => Decision::Leave,
+            Next::Retry { at, .. } if now < at && !astray(&options.retry, at, now) => {
+                Decision::Leave
+            }
             Next::Parked if cause != Cause::Backfill && parked_yet(trouble) => Decision::Leave,
             _ => Decision::Deliver,
         },
         None => Decision::Deliver,
     }
+}
+
+/// Whether a retry is later than any can be: it was put off when the clock was ahead, or by other settings. Nobody is
+/// to wait for that.
+pub(super) fn astray(retry: &Retry, at: Millis, now: Millis) -> bool {
+    now.saturating_add(millis(backoff::longest(retry))) < at
 }
 
 /// Whether the target lacks something of the account that it is to have.
@@ -115,6 +124,8 @@ mod tests {
     use crate::{dispatch::sim::options, event::Field};
 
     const NOW: Millis = 1_000_000;
+    /// The longest delay by default.
+    const LONGEST: Millis = 3_600_000;
 
     fn account(revision: u64) -> Account {
         let mut account = Account {
@@ -216,7 +227,7 @@ mod tests {
     fn backoff_and_parking_hold_until_something_lifts_them() {
         let options = options();
         let later = Next::Retry {
-            at: NOW + 1,
+            at: NOW + LONGEST,
             fault: false,
         };
         let due = Next::Retry {
@@ -240,6 +251,18 @@ mod tests {
         ] {
             check(&options, cause, &account(3), &state, expected);
         }
+        // The clock was ahead when that was written.
+        let never = Next::Retry {
+            at: NOW + LONGEST + 1,
+            fault: true,
+        };
+        check(
+            &options,
+            Cause::Change,
+            &account(3),
+            &troubled(2, never),
+            Decision::Deliver,
+        );
         check(
             &options,
             Cause::Retry,

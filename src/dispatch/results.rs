@@ -6,6 +6,7 @@ use tokio::{task::JoinError, time::Instant};
 use super::{
     books::{Settled, Written},
     call::{Call, Fate},
+    due,
     judge::Turn,
     settle::{self, Attempt},
     target::Loop,
@@ -162,13 +163,19 @@ impl Loop {
         }
     }
 
-    /// Takes the next step of the first count of parked and waiting deliveries.
+    /// Takes the next step of the count of parked and waiting deliveries.
     pub(super) fn count(&mut self, now: Instant) -> Result<(), StoreError> {
         if self.books.is_writing() || self.tally.page_at().is_none_or(|at| now < at) {
             return Ok(());
         }
         for (id, state) in self.tally.page(&*self.ledger, self.state.id, now)? {
             self.judge.settled(&id, &state);
+            let retry = &self.target.options.retry;
+            if let Some(Next::Retry { at, .. }) = state.trouble.as_ref().map(|trouble| trouble.next)
+                && due::astray(retry, at, self.wall.now())
+            {
+                self.lift(id, state);
+            }
         }
         Ok(())
     }

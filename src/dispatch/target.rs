@@ -29,6 +29,7 @@ use super::{
     publish::Lag,
     report::{Backlog, Board, Meter, Tally},
     settle::Attempt,
+    wall::Wall,
     work::{Candidate, Source, Work},
 };
 use crate::{
@@ -66,6 +67,7 @@ pub(super) struct Loop {
     pub(super) guard: Option<Guard>,
     pub(super) books: Books,
     pub(super) sweep: Option<Sweep>,
+    pub(super) wall: Wall,
     pub(super) tally: Tally,
     pub(super) backlog: Backlog,
     pub(super) board: Board,
@@ -112,6 +114,7 @@ impl Loop {
             guard: options.guard.map(Guard::new),
             books: Books::new(),
             sweep: None,
+            wall: Wall::new(clock::now(), now),
             tally: Tally::new(now),
             backlog: Backlog::new(now),
             delivered: board.read().delivered,
@@ -173,6 +176,7 @@ impl Loop {
         loop {
             let now = Instant::now();
             let stopping = stop.is_cancelled();
+            self.tell_time(now);
             self.work.tick(now);
             self.count(now)?;
             let mut wake = None;
@@ -184,7 +188,7 @@ impl Loop {
             if stopping && self.calls.is_empty() && self.books.is_clean() {
                 return Ok(());
             }
-            let wake = earliest([wake, self.next_event(stopping), self.publish(now)?]);
+            let wake = earliest([wake, self.next_event(now, stopping), self.publish(now)?]);
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => {}
@@ -207,15 +211,24 @@ impl Loop {
         }
     }
 
+    /// Reads the wall clock. Where it was set back, all deliveries are looked through for those that would wait for
+    /// a time that is far off now.
+    fn tell_time(&mut self, now: Instant) {
+        if self.wall.read(clock::now(), now) {
+            tracing::info!(target = self.target.name, "the clock was set back");
+            self.tally = Tally::new(now);
+        }
+    }
+
     /// When something is due that no event tells of.
-    fn next_event(&self, stopping: bool) -> Option<Instant> {
-        let now = clock::now();
-        let retry = self.work.next_retry().filter(|&at| at > now);
-        let retry = retry.map(|at| Instant::now() + Duration::from_millis(at - now));
+    fn next_event(&self, now: Instant, stopping: bool) -> Option<Instant> {
+        let wall = self.wall.now();
+        let retry = self.work.next_retry().filter(|&at| at > wall);
+        let retry = retry.map(|at| now + Duration::from_millis(at - wall));
         let idle = !self.books.is_writing();
         let page = self.tally.page_at().filter(|_| idle);
         let sweeps = idle && !stopping && self.sweep.is_some();
-        let sweep = sweeps.then(Instant::now);
+        let sweep = sweeps.then_some(now);
         let cooled = self.work.hand.cooled_at();
         earliest([retry, page, sweep, cooled, self.books.write_at()])
     }
@@ -358,11 +371,12 @@ impl Loop {
     fn again(&mut self, gate: Gate) -> Result<Option<Candidate>, StoreError> {
         let judge = &self.judge;
         let skip = |id: &_| gate == Gate::Others && judge.waits(id);
-        let candidate = self.work.again(&*self.ledger, clock::now(), skip)?;
+        let wall = self.wall.now();
+        let candidate = self.work.again(&*self.ledger, wall, skip)?;
         if candidate.is_none() && gate == Gate::Probe {
             // Nothing else to probe with: the account that waits longest does not wait for its own time.
             self.work.force(self.judge.longest_waiting().cloned());
-            return self.work.again(&*self.ledger, clock::now(), |_| false);
+            return self.work.again(&*self.ledger, wall, |_| false);
         }
         Ok(candidate)
     }
@@ -387,7 +401,7 @@ impl Loop {
             epoch,
             candidate.cause,
             facts,
-            clock::now(),
+            self.wall.now(),
         );
         let next = before
             .trouble

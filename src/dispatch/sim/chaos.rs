@@ -1,4 +1,5 @@
-//! Everything at once, from a seed: outages, crashes, lost writes, restarts, orders, and events all the while.
+//! Everything at once, from a seed: outages, crashes, lost writes, restarts, orders, clocks that are set, and events all
+//! the while.
 //!
 //! `PROFILESYNC_SEEDS=10000` runs more seeds, `PROFILESYNC_SEED=17` one of them.
 
@@ -11,7 +12,7 @@ use std::{
 use profilesync_target::{Answer, Document, Limits, Outcome, Status};
 
 use super::{World, options, receiver::Reaction};
-use crate::{dispatch::Action, event::Kind, store::records::Next};
+use crate::{clock, dispatch::Action, event::Kind, store::records::Next};
 
 const SEEDS: u64 = 150;
 const STEPS: u32 = 60;
@@ -158,6 +159,8 @@ impl Chaos {
                 self.world.ledger.lose(0);
             }
             94..97 => self.reload(),
+            // The clock is set, by up to a day.
+            97 if one_in(2) => clock::set(fastrand::i64(-86_400_000..86_400_000)),
             _ => self.order().await,
         }
     }

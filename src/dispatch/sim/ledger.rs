@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    clock::Millis,
+    clock::{self, Millis},
     dispatch::ledger::Ledger,
     event::AccountId,
     store::{
@@ -31,6 +31,8 @@ pub(super) struct Flaky {
     latency: Mutex<Duration>,
     inner: Arc<Mutex<Inner>>,
     panics: AtomicBool,
+    /// How much later it is after an account was read, milliseconds.
+    reading_ms: AtomicI64,
 }
 
 #[derive(Default)]
@@ -50,6 +52,7 @@ impl Flaky {
             latency: Mutex::default(),
             inner: Arc::default(),
             panics: AtomicBool::new(false),
+            reading_ms: AtomicI64::new(0),
         }
     }
 
@@ -64,6 +67,11 @@ impl Flaky {
     /// The next read of an account panics.
     pub(super) fn panic(&self) {
         self.panics.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on it takes so long to read an account.
+    pub(super) fn set_reading(&self, ms: i64) {
+        self.reading_ms.store(ms, Ordering::Relaxed);
     }
 
     /// How many times something was written.
@@ -134,6 +142,7 @@ impl Ledger for Flaky {
     fn account(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
         let panics = self.panics.swap(false, Ordering::Relaxed);
         assert!(!panics, "as asked for by the test");
+        clock::set(self.reading_ms.load(Ordering::Relaxed));
         self.read(|store| store.account(id))
     }
 

@@ -2,13 +2,15 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use globset::{Glob, GlobSetBuilder};
+use profilesync_target::Outcome;
 use tokio::time::sleep;
 
 use super::{MINUTE, World, caught_up, id, millis, options, receiver::Reaction, until};
 use crate::{
     clock,
     dispatch::{ActError, Action, ledger::Ledger as _},
-    store::Write,
+    store::{Write, records::Next},
 };
 
 #[tokio::test(start_paused = true)]
@@ -199,6 +201,79 @@ async fn a_target_that_was_half_forgotten_gets_everything_anew() {
     world.settle(MINUTE).await;
     assert_eq!(world.receiver.holds("1"), Some(2));
     world.receiver.check();
+}
+
+/// A machine that boots with a clock that is ahead, and without a network.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_keeps_nobody_waiting() {
+    for restart in [false, true] {
+        let mut world = caught_up(300).await;
+        let ahead_ms = 8 * 3_600_000;
+        clock::set(ahead_ms);
+        let reactions = [Reaction::fault(), Reaction::retry(), Reaction::rejected()];
+        for (n, reaction) in reactions.into_iter().enumerate() {
+            world.receiver.behave(move |_| reaction.clone());
+            world.change(n);
+            until(MINUTE, || world.delivery(&id(n)).trouble.is_some()).await;
+        }
+        if restart {
+            world.stop().await;
+        }
+        clock::set(-ahead_ms);
+        world.receiver.behave(|_| Reaction::ok());
+        world.change("1");
+        if restart {
+            world.start();
+        }
+        let holds = |account, revision| world.receiver.holds(account) == Some(revision);
+        until(Duration::from_secs(2), || holds("0", 2) && holds("1", 3)).await;
+        sleep(MINUTE).await;
+        assert_eq!((world.status().due, world.status().parked), (0, 1));
+        world.receiver.check();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_a_little_cuts_no_wait_short() {
+    let mut world = caught_up(1).await;
+    world.receiver.behave(|_| {
+        let (reason, after) = ("not now".into(), Some(MINUTE * 50));
+        Outcome::Retry { reason, after }.into()
+    });
+    world.change("0");
+    until(MINUTE, || world.delivery(&id(0)).trouble.is_some()).await;
+    clock::set(-300_000);
+    sleep(MINUTE * 54).await;
+    assert_eq!(world.receiver.count("0"), 2);
+    until(MINUTE * 2, || world.receiver.count("0") == 3).await;
+}
+
+/// Only the next look at the status would notice it, which may be a second off.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_comes_due_while_others_are_looked_at_is_not_missed() {
+    let mut options = options();
+    let glob = Glob::new("0").unwrap();
+    options.accounts = GlobSetBuilder::new().add(glob).build().ok();
+    let mut world = World::new(options);
+    world.receiver.behave(|_| {
+        let (reason, after) = ("not now".into(), Some(MINUTE));
+        Outcome::Retry { reason, after }.into()
+    });
+    world.start();
+    world.settle(MINUTE).await;
+    world.change("0");
+    until(MINUTE, || world.delivery(&id(0)).trouble.is_some()).await;
+    let Some(Next::Retry { at, .. }) = world.delivery(&id(0)).trouble.map(|trouble| trouble.next)
+    else {
+        panic!("it was rejected");
+    };
+    // The cursor is written now, and need not be for a second.
+    sleep(millis(at - clock::now() - 300)).await;
+    world.change("left out");
+    sleep(millis(297)).await;
+    world.ledger.set_reading(10);
+    world.change("left out");
+    until(millis(20), || world.receiver.count("0") == 2).await;
 }
 
 #[tokio::test(start_paused = true)]
