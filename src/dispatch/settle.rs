@@ -81,14 +81,21 @@ pub(super) fn settle(
 }
 
 /// Since when the account has been failing, and how often by now. The time the target was to blame for is not
-/// held against the account.
+/// held against the account, nor that in which it was due and not tried: an open breaker, a pause, a daemon that was off.
 fn history(attempt: &Attempt, fault: bool, now: Millis) -> (Millis, u32) {
     match &attempt.before.trouble {
         Some(Trouble {
             next: Next::Retry { fault: true, .. },
             ..
         }) if !fault => (now, 1),
-        Some(trouble) if !attempt.afresh => (trouble.since, trouble.attempts.saturating_add(1)),
+        Some(trouble) if !attempt.afresh => {
+            let idle = match trouble.next {
+                Next::Retry { at, .. } if !fault => now.saturating_sub(at),
+                _ => 0,
+            };
+            let since = trouble.since.saturating_add(idle);
+            (since, trouble.attempts.saturating_add(1))
+        }
         _ => (now, 1),
     }
 }
@@ -199,12 +206,13 @@ mod tests {
             let next = state.trouble.as_ref().unwrap().next;
             assert!(matches!(next, Next::Retry { fault: true, .. }));
         }
+        let later = retry(Some(Duration::from_hours(1)));
         for hour in 48..72 {
-            state = after(&attempt(1, state), &retry(None), hour * HOUR);
+            state = after(&attempt(1, state), &later, hour * HOUR);
             let next = state.trouble.as_ref().unwrap().next;
             assert!(matches!(next, Next::Retry { fault: false, .. }), "{hour}");
         }
-        state = after(&attempt(1, state), &retry(None), 72 * HOUR);
+        state = after(&attempt(1, state), &later, 72 * HOUR);
         assert_eq!(state.trouble.as_ref().unwrap().next, Next::Parked);
         let again = Attempt {
             afresh: true,
@@ -213,6 +221,28 @@ mod tests {
         let trouble = after(&again, &retry(None), 73 * HOUR).trouble.unwrap();
         assert_eq!((trouble.since, trouble.attempts), (73 * HOUR, 1));
         assert!(matches!(trouble.next, Next::Retry { .. }));
+    }
+
+    #[test]
+    fn the_time_in_which_an_account_was_due_and_not_tried_does_not_count() {
+        let later = retry(Some(Duration::from_hours(1)));
+        let mut state = DeliveryState::default();
+        for hour in 0..23 {
+            state = after(&attempt(1, state), &later, hour * HOUR);
+        }
+        // The weekend.
+        state = after(&attempt(1, state), &later, 83 * HOUR);
+        let trouble = state.trouble.as_ref().unwrap();
+        assert_eq!(trouble.since, 60 * HOUR);
+        assert!(matches!(trouble.next, Next::Retry { .. }));
+        // A retry that was asked for comes before its time.
+        state = after(&attempt(1, state), &later, 84 * HOUR - 1);
+        assert!(matches!(
+            state.trouble.as_ref().unwrap().next,
+            Next::Retry { .. }
+        ));
+        state = after(&attempt(1, state), &later, 85 * HOUR - 1);
+        assert_eq!(state.trouble.unwrap().next, Next::Parked);
     }
 
     #[test]
