@@ -141,9 +141,10 @@ impl Work {
                 return Ok(Some(Candidate::new(id, Cause::Forced)));
             }
         }
-        if self.retry_at.is_some_and(|at| at <= now) && self.retries.iter().all(&skip) {
-            self.load_retries(ledger, now)?;
-        }
+        while self.retry_at.is_some_and(|at| at <= now)
+            && self.retries.iter().all(&skip)
+            && self.load_retries(ledger, now)?
+        {}
         while let Some(at) = self.retries.iter().position(|id| !skip(id))
             && let Some(id) = self.retries.remove(at)
         {
@@ -156,21 +157,25 @@ impl Work {
         Ok(None)
     }
 
-    /// Entries of accounts that are busy are old: what follows for them is being written.
-    fn load_retries(&mut self, ledger: &dyn Ledger, now: Millis) -> Result<(), StoreError> {
-        let limit = PAGE + self.hand.busy();
+    /// Loads retries that are due, from the first: those that were loaded and are all to be skipped, and more than as
+    /// many again. Entries of accounts that are busy are old: what follows for them is being written. False when
+    /// there are no more.
+    fn load_retries(&mut self, ledger: &dyn Ledger, now: Millis) -> Result<bool, StoreError> {
+        let known = self.retries.len();
+        let limit = PAGE + self.hand.busy() + 2 * known;
         let rows = ledger.retries(self.target, limit)?;
         self.retry_at = (rows.len() == limit).then_some(now);
+        self.retries.clear();
         for (at, id) in rows {
             if at > now {
                 self.retry_at = Some(at);
                 break;
             }
-            if !self.hand.holds(&id) && !self.retries.contains(&id) {
+            if !self.hand.holds(&id) {
                 self.retries.push_back(id);
             }
         }
-        Ok(())
+        Ok(known < self.retries.len())
     }
 
     /// A part of a batch that failed as a whole: at most `limit` accounts.
@@ -298,7 +303,60 @@ pub(super) struct Saved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::store::{
+        Store, Write,
+        records::{DeliveryState, Next, Trouble},
+    };
+
+    #[test]
+    fn a_retry_is_found_behind_any_number_of_those_to_skip() {
+        let store = Store::in_memory();
+        let id = |account: &str, n| AccountId {
+            app: 1,
+            account: format!("{account} {n}"),
+        };
+        let write = |id, at| {
+            let fault = false;
+            let trouble = Trouble {
+                since: 1,
+                attempts: 1,
+                revision: 1,
+                at: 1,
+                reason: String::new(),
+                next: Next::Retry { at, fault },
+            };
+            let trouble = Some(trouble);
+            let (target, state) = (
+                1,
+                DeliveryState {
+                    trouble,
+                    ..Default::default()
+                },
+            );
+            drop(store.write(vec![Write::Delivery { target, id, state }]));
+        };
+        (0..1000).for_each(|n| write(id("skipped", n), 10));
+        (0..2).for_each(|n| write(id("wanted", n), 20 + n));
+        let state = TargetState {
+            id: 1,
+            ..Default::default()
+        };
+        let mut work = Work::new(&state);
+        let mut again = |now| {
+            let skip = |id: &AccountId| id.account.starts_with("skipped");
+            work.again(&store, now, skip)
+                .unwrap()
+                .map(|candidate| candidate.id)
+        };
+        assert_eq!(again(20), Some(id("wanted", 0)));
+        assert_eq!(again(20), None);
+        assert_eq!(work.next_retry(), Some(21));
+        let mut left = 0;
+        while work.again(&store, 20, |_| false).unwrap().is_some() {
+            left += 1;
+        }
+        assert_eq!(left, 1000);
+    }
 
     #[test]
     fn an_account_is_forced_once_however_often_it_is_asked_for() {
