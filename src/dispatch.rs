@@ -430,7 +430,8 @@ async fn prune(
             () = changed.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
-        let (present, leaving) = {
+        let mut leaving = false;
+        let names = || {
             let mut present = present.lock().unwrap_or_else(PoisonError::into_inner);
             let Present { running, disabled } = &mut *present;
             running.retain(|name, one| {
@@ -440,11 +441,11 @@ async fn prune(
                 }
                 stays
             });
-            let names: BTreeSet<_> = running.keys().chain(disabled.iter()).cloned().collect();
-            (names, running.values().any(|one| one.opened.is_none()))
+            leaving = running.values().any(|one| one.opened.is_none());
+            running.keys().chain(disabled.iter()).cloned().collect()
         };
         // A target that is still coming to its end writes its own state: it is marked next time.
-        wait = match shared.register.prune(&present).await {
+        wait = match shared.register.prune(names).await {
             Ok(()) if !leaving => PRUNE_INTERVAL,
             _ => STORE_INTERVAL,
         };

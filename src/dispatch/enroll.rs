@@ -76,9 +76,14 @@ impl Register {
         Ok(state)
     }
 
-    /// Marks the targets that are neither configured nor still running, and forgets those marked long ago.
-    pub(super) async fn prune(&self, present: &BTreeSet<String>) -> Result<(), StoreError> {
+    /// Marks the targets that are neither configured nor still running, and forgets those marked long ago. `present`
+    /// is asked once no target can enroll meanwhile: the state of one that came just before would be overwritten.
+    pub(super) async fn prune(
+        &self,
+        present: impl FnOnce() -> BTreeSet<String>,
+    ) -> Result<(), StoreError> {
         let _lock = self.lock.lock().await;
+        let present = present();
         let ledger = Arc::clone(&self.ledger);
         let known = blocking(move || ledger.targets()).await?;
         let gone = known
@@ -170,5 +175,30 @@ pub(super) async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(read).await {
         Ok(result) => result,
         Err(error) => Err(StoreError(format!("a read failed: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_target_that_comes_while_others_enroll_is_not_marked() {
+        let register = Register::new(Arc::new(Store::in_memory()));
+        for name in ["crm", "old"] {
+            register.enroll(name, "first").await.unwrap();
+        }
+        let present = std::sync::Mutex::new(BTreeSet::new());
+        let enrolling = register.lock.lock().await;
+        let pruned = register.prune(|| present.lock().unwrap().clone());
+        tokio::pin!(pruned);
+        assert!(futures_util::poll!(pruned.as_mut()).is_pending());
+        present.lock().unwrap().insert("crm".to_owned());
+        drop(enrolling);
+        pruned.await.unwrap();
+        let known = register.ledger.targets().unwrap();
+        let marked = |name: &str| known[name].removed_at.is_some();
+        assert_eq!(["crm", "old"].map(marked), [false, true]);
     }
 }
