@@ -50,6 +50,7 @@ use crate::{
 };
 use act::Order;
 use enroll::Register;
+use guard::Guard;
 use ledger::Ledger;
 use report::Board;
 use target::{End, Loop};
@@ -139,7 +140,15 @@ struct Running {
     commands: mpsc::Sender<Command>,
     board: Board,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Option<Guard>>,
+}
+
+/// The task that ran a target before.
+struct Predecessor {
+    /// Leaves the guard of its last loop.
+    task: AbortOnDropHandle<Option<Guard>>,
+    /// Whether that guard has counted what is to be counted now.
+    alike: bool,
 }
 
 impl Dispatchers {
@@ -215,7 +224,12 @@ impl Dispatchers {
         let stop = self.stop.child_token();
         let predecessor = old.map(|old| {
             old.stop.cancel();
-            AbortOnDropHandle::new(old.task)
+            Predecessor {
+                task: AbortOnDropHandle::new(old.task),
+                alike: old.opened.is_some_and(|old| {
+                    old.identity == opened.identity && old.options.guard == opened.options.guard
+                }),
+            }
         });
         let task = run(
             self.shared.clone(),
@@ -354,35 +368,41 @@ impl Drop for Dispatchers {
 async fn run(
     shared: Shared,
     target: Arc<OpenedTarget>,
-    predecessor: Option<AbortOnDropHandle<()>>,
+    predecessor: Option<Predecessor>,
     ears: (CancellationToken, mpsc::Receiver<Command>, Board),
-) {
-    if let Some(predecessor) = predecessor {
+) -> Option<Guard> {
+    let mut guard = None;
+    if let Some(Predecessor { task, alike }) = predecessor {
         // Its calls must have ended; how it ended does not matter.
-        let _ = predecessor.await;
+        guard = task.await.ok().flatten().filter(|_| alike);
     }
-    run_loops(shared, &target, ears).await;
+    run_loops(shared, &target, &mut guard, ears).await;
     call::close(&target).await;
+    guard
 }
 
 /// One loop after the other, should the store fail meanwhile.
 async fn run_loops(
     shared: Shared,
     target: &Arc<OpenedTarget>,
+    guard: &mut Option<Guard>,
     (stop, mut commands, board): (CancellationToken, mpsc::Receiver<Command>, Board),
 ) {
     let mut phase = shared.ledger.phase();
     while wait_for_store(&stop, &mut commands, &mut phase).await {
         match shared.register.enroll(&target.name, &target.identity).await {
             Ok(state) => {
-                let mut target = Loop::new(
+                let mut one = Loop::new(
                     Arc::clone(target),
                     Arc::clone(&shared.ledger),
                     state,
+                    guard.take(),
                     shared.metrics.clone(),
                     board.clone(),
                 );
-                if target.run(&stop, &mut commands, &mut phase).await == End::Stopped {
+                let end = one.run(&stop, &mut commands, &mut phase).await;
+                *guard = one.guard.take();
+                if end == End::Stopped {
                     return;
                 }
             }

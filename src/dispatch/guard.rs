@@ -1,7 +1,8 @@
 //! The guard against a flood of changes: counts account changes in a sliding window. Pure: time is a parameter.
 //!
 //! A further attempt at the same revision is no change. What was due when an operator approved the flood is not
-//! counted again; the approval is not remembered over a restart, after which the rest is counted anew.
+//! counted again. Count and approval are handed on to the next loop of the same target, but not remembered over a
+//! restart, after which the rest is counted anew.
 
 use std::collections::VecDeque;
 

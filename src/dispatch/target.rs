@@ -98,11 +98,12 @@ enum Started {
 }
 
 impl Loop {
-    /// Goes on from `state`. `board` shows what was delivered by loops before this one.
+    /// Goes on from `state`. `guard` is that of the loop before this one, and `board` shows what was delivered by it.
     pub(super) fn new(
         target: Arc<OpenedTarget>,
         ledger: Arc<dyn Ledger>,
         state: TargetState,
+        guard: Option<Guard>,
         metrics: Metrics,
         board: Board,
     ) -> Self {
@@ -111,7 +112,7 @@ impl Loop {
         Self {
             work: Work::new(&state),
             judge: Judge::new(options, state.last_success),
-            guard: options.guard.map(Guard::new),
+            guard: guard.or_else(|| options.guard.map(Guard::new)),
             books: Books::new(),
             sweep: None,
             wall: Wall::new(clock::now(), now),

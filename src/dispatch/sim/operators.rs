@@ -72,6 +72,65 @@ async fn the_guard_holds_a_flood_until_it_is_approved() {
     world.receiver.check();
 }
 
+fn guarded() -> World {
+    let mut options = options();
+    options.guard = Some(Guard {
+        max_changes: 10.try_into().unwrap(),
+        window: Duration::from_hours(1),
+    });
+    World::new(options)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_guard_counts_on_over_a_reload_and_the_loss_of_the_store() {
+    let mut world = guarded();
+    world.start();
+    for round in 0..3 {
+        for n in 0..4 {
+            world.change(4 * round + n);
+        }
+        until(MINUTE, || world.receiver.total() == (4 * round + 4).min(10)).await;
+        sleep(MINUTE).await;
+        if round == 0 {
+            world.options.timeout *= 2;
+            world.dispatchers().reload(world.targets());
+        } else {
+            world.ledger.close();
+            sleep(millis(1)).await;
+            world.ledger.open();
+        }
+        sleep(MINUTE).await;
+    }
+    assert_eq!(world.status().state, "held");
+    // Other limits count anew.
+    world.options.guard.as_mut().unwrap().max_changes = 11.try_into().unwrap();
+    world.dispatchers().reload(world.targets());
+    world.act(Action::Approve).await;
+    world.settle(MINUTE).await;
+    assert_eq!(world.receiver.total(), 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approval_outlives_a_reload_but_is_not_for_another_target() {
+    let mut world = guarded();
+    world.start();
+    (0..30).for_each(|n| world.change(n));
+    until(MINUTE, || world.status().state == "held").await;
+    world
+        .receiver
+        .behave(|_| Reaction::ok().after(Duration::from_secs(1)));
+    world.act(Action::Approve).await;
+    sleep(millis(1500)).await;
+    world.dispatchers().reload(world.targets());
+    world.settle(MINUTE).await;
+    assert_eq!(world.receiver.total(), 30);
+    world.receiver.forget_told(Duration::ZERO);
+    world.identity = "second".into();
+    world.dispatchers().reload(world.targets());
+    until(MINUTE, || world.status().state == "held").await;
+    until(MINUTE, || world.receiver.total() == 40).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shadow_sends_nothing() {
     let mut options = options();
