@@ -104,17 +104,24 @@ impl Books {
         if self.is_writing() {
             return None;
         }
-        self.gathered_at()
-            .or_else(|| self.dirty.then(|| self.saved + SAVE_INTERVAL))
+        self.due_at(false)
     }
 
-    /// When the results that wait have waited long enough.
-    fn gathered_at(&self) -> Option<Instant> {
-        match self.settled.len() {
-            0 => None,
-            1..WRITE_COUNT => Some(self.saved + WRITE_INTERVAL),
-            _ => Some(self.saved),
-        }
+    /// When what there is to write has gathered for long enough; `last` if nothing more will.
+    fn due_at(&self, last: bool) -> Option<Instant> {
+        let after = match self.settled.len() {
+            _ if self.urgent => Duration::ZERO,
+            0 if !self.dirty => return None,
+            _ if last => Duration::ZERO,
+            0 => SAVE_INTERVAL,
+            1..WRITE_COUNT => WRITE_INTERVAL,
+            _ => Duration::ZERO,
+        };
+        Some(self.saved + after)
+    }
+
+    fn is_due(&self, now: Instant, last: bool) -> bool {
+        self.due_at(last).is_some_and(|at| at <= now)
     }
 
     /// Starts a write if there is reason for one and none is under way. True when that ends the backfill.
@@ -124,8 +131,8 @@ impl Books {
         ledger: &dyn Ledger,
         (now, last): (Instant, bool),
     ) -> bool {
-        let gathering = self.gathered_at().is_some_and(|at| now < at);
-        if self.is_writing() || gathering && !self.urgent && !last {
+        let gathering = !self.settled.is_empty() && !self.is_due(now, last);
+        if self.is_writing() || gathering {
             return false;
         }
         for settled in &self.settled {
@@ -134,8 +141,7 @@ impl Books {
         let saved = work.save(state);
         self.urgent |= saved.backfilled;
         self.dirty |= saved.moved;
-        let save = self.dirty && (last || self.saved + SAVE_INTERVAL <= now);
-        if self.settled.is_empty() && !self.urgent && !save {
+        if !self.is_due(now, last) {
             return saved.backfilled;
         }
         let target = state.id;

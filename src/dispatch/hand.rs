@@ -4,6 +4,19 @@
 //! An account that was just delivered cools for a while before it may be delivered again; the while doubles as
 //! long as the account keeps changing. So this is bounded by the calls under way, and by the rate of deliveries
 //! times the longest cooling.
+//!
+//! The life of an account in hand:
+//!
+//! 1. *Taken*: a source of [`super::work`] comes upon it, with a cause and the change entries that it claims. From now
+//!    on whatever else comes upon it only notes that it is to be looked at again, and adds its claims.
+//! 2. *Looked at*: there is nothing to do (on to 6), or it becomes part of a call, or its trouble is cleared (on to 4).
+//! 3. *Called*. A batch that is refused as a whole comes back in parts, still in hand.
+//! 4. *Settled*: its new state is in [`super::books`]. With the write its claims are finished, unless it came up again:
+//!    then they stay until it was looked at once more.
+//! 5. *Written*, and *cooling* if the target dealt with it.
+//! 6. *Left*: it is free, and its claims are finished - or it came up again, and is looked at (2) with that cause.
+//!
+//! Only what is written changes the store: a loop that is dropped before loses nothing but the knowledge of a call.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
