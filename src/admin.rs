@@ -109,6 +109,8 @@ impl Admin {
             listener: self.listener.borrow().clone().ok(),
             accounts: gauge(&self.metrics.accounts),
             apply_lag: gauge(&self.metrics.apply_lag_events),
+            rebuilds: self.metrics.store_rebuilds.get(),
+            journal_damaged: self.metrics.journal_damaged.get(),
             apps: apps.collect(),
             refused_without_app: self.metrics.event_count("-", EventResult::Refused),
             targets: self.daemon.targets(),

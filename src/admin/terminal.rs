@@ -89,6 +89,8 @@ mod tests {
                     ..EventCounts::default()
                 },
             }],
+            rebuilds: 0,
+            journal_damaged: 0,
             refused_without_app: 0,
             targets: vec![target("crm", "open", 3), target("export", "ok", 1)],
         };

@@ -58,6 +58,10 @@ pub struct Status {
     pub accounts: u64,
     /// Events in the journal that the store has not taken in.
     pub apply_lag: u64,
+    /// How often the index was built anew since the start, because it was damaged, lost or not to be trusted.
+    pub rebuilds: u64,
+    /// Damaged journal records stepped over since the start.
+    pub journal_damaged: u64,
     /// The configured apps.
     pub apps: Vec<AppStatus>,
     /// Requests refused before they could be told to be of an app.

@@ -100,18 +100,37 @@ fn summary(status: &Status) -> String {
         (None, Some(error)) => format!("{}: {error}", readiness.store),
         (None, None) => readiness.store.clone(),
     };
+    let damage = damage(status.rebuilds, status.journal_damaged);
     let version = &status.version;
     format!(
         "profilesync {version}, {ready}, up {uptime}\n\
          listener: {}\n\
          journal:  {}\n\
-         store:    {}, {}, {} behind\n",
+         store:    {}, {}, {} behind\n{damage}",
         harmless(listener),
         harmless(&readiness.journal),
         harmless(&store),
         count(status.accounts, "account"),
         count(status.apply_lag, "event"),
     )
+}
+
+/// What was mended since the start, which somebody should look into.
+fn damage(rebuilds: u64, records: u64) -> String {
+    let mut text = String::new();
+    if rebuilds > 0 {
+        text += &format!(
+            "          built anew {} since the start; the log says why\n",
+            count(rebuilds, "time")
+        );
+    }
+    if records > 0 {
+        text += &format!(
+            "          {} of the journal damaged and stepped over; the log says where\n",
+            count(records, "record")
+        );
+    }
+    text
 }
 
 fn apps(apps: &[AppStatus]) -> Table {
@@ -314,6 +333,8 @@ mod tests {
                     ..EventCounts::default()
                 },
             }],
+            rebuilds: 1,
+            journal_damaged: 0,
             refused_without_app: 2,
             targets: vec![crm, export],
         }
@@ -326,6 +347,7 @@ profilesync 1.2.3, ready, up 2h 3m
 listener: 127.0.0.1:8700
 journal:  ok
 store:    replaying (5 of 10), 12 accounts, 5 events behind
+          built anew 1 time since the start; the log says why
 
 APP         SDKAPPID    SIGNED  RECORDED  DUPLICATE  STALE  UNCHANGED  IGNORED  REFUSED
 production  1400000000  yes           12          0      0          0        0        1
