@@ -24,13 +24,19 @@ pub type Tls = Arc<ArcSwap<ServerConfig>>;
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file that cannot be read, or is not PEM, or holds nothing of what is looked for.
-    #[error("{file} is no PEM file with a {what}")]
-    File {
+    /// The certificate's file cannot be read, or is not PEM, or holds none.
+    #[error("{file} is no PEM file with a certificate")]
+    Certificate {
         /// Its path.
         file: String,
-        /// What it should hold.
-        what: &'static str,
+        /// Why not.
+        source: pem::Error,
+    },
+    /// The same of the key.
+    #[error("{file} is no PEM file with a private key")]
+    PrivateKey {
+        /// Its path.
+        file: String,
         /// Why not.
         source: pem::Error,
     },
@@ -54,26 +60,30 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the files cannot be read, or do not belong together.
 pub fn load(files: &ListenerTls) -> Result<ServerConfig, TlsError> {
-    let file_error = |file: &Path, what| {
-        let file = file.display().to_string();
-        move |source| TlsError::File { file, what, source }
-    };
+    let shown = |file: &Path| file.display().to_string();
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .and_then(|chain| match chain.is_empty() {
             true => Err(pem::Error::NoItemsFound),
             false => Ok(chain),
         })
-        .map_err(file_error(&files.certificate, "certificate"))?;
-    let key = PrivateKeyDer::from_pem_file(&files.private_key)
-        .map_err(file_error(&files.private_key, "private key"))?;
+        .map_err(|source| TlsError::Certificate {
+            file: shown(&files.certificate),
+            source,
+        })?;
+    let key = PrivateKeyDer::from_pem_file(&files.private_key).map_err(|source| {
+        TlsError::PrivateKey {
+            file: shown(&files.private_key),
+            source,
+        }
+    })?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map(|config| config.with_no_client_auth())
         .and_then(|config| config.with_single_cert(chain, key))
         .map_err(|source| TlsError::Pair {
-            certificate: files.certificate.display().to_string(),
-            private_key: files.private_key.display().to_string(),
+            certificate: shown(&files.certificate),
+            private_key: shown(&files.private_key),
             source,
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
+    net::SocketAddr,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -25,8 +26,10 @@ use super::{
     target::{Known, check_name, number, targets},
     units::{At, Bytes, Network},
 };
-use crate::config::{
-    Address, Admin, App, Config, Kinds, Listener, ListenerTls, Store, Target, Token,
+use crate::{
+    accept::tls::{self, TlsError},
+    config::{Address, Admin, App, Config, Kinds, Listener, ListenerTls, Store, Target, Token},
+    exit::chain,
 };
 
 /// A configuration without mistakes.
@@ -132,11 +135,12 @@ fn check<T>(
         );
     }
     let (targets, opened) = targets(tables, &known, open, found);
+    let listener = listener(root.listener, base, found);
     let config = Config {
         files: Vec::new(),
-        listener: listener(root.listener, base, found),
         store: store(root.store, base),
-        admin: admin(root.admin, base, whole, found),
+        admin: admin(root.admin, &listener.address, base, whole, found),
+        listener,
         shutdown_grace: root.shutdown_grace.0,
         apps,
         targets,
@@ -234,10 +238,10 @@ fn tokens(
         ),
         _ => {}
     }
-    token
-        .into_iter()
-        .chain(tokens.into_iter().flat_map(|tokens| tokens.value))
-        .filter_map(|secret| read_secret(&format!("apps.{app}"), secret, base, found))
+    let one = token.into_iter().map(|token| ("token", token));
+    let several = tokens.into_iter().flat_map(|tokens| tokens.value);
+    one.chain(several.map(|token| ("tokens", token)))
+        .filter_map(|(key, secret)| read_secret(&format!("apps.{app}.{key}"), secret, base, found))
         .collect()
 }
 
@@ -269,10 +273,7 @@ fn listener(raw: raw::Listener, base: &Path, found: &mut Vec<Diagnostic>) -> Lis
         rate_limit: raw.rate_limit,
         trusted_proxies: networks(raw.trusted_proxies),
         allow: networks(raw.allow),
-        tls: raw.tls.map(|tls| ListenerTls {
-            certificate: readable("listener.tls.certificate", tls.certificate, base, found),
-            private_key: readable("listener.tls.private_key", tls.private_key, base, found),
-        }),
+        tls: raw.tls.map(|tls| listener_tls(&tls, base, found)),
         forward: raw.forward.map(|forward| forward.url.0),
     }
 }
@@ -284,12 +285,37 @@ pub(super) fn absolute(address: Address, base: &Path) -> Address {
     }
 }
 
-/// A file that must be there; its content is checked by whoever reads it.
-fn readable(key: &str, path: At<PathBuf>, base: &Path, found: &mut Vec<Diagnostic>) -> PathBuf {
-    let file = base.join(path.value);
+/// The files are read to see that they will do; the daemon reads them again.
+fn listener_tls(raw: &raw::Tls, base: &Path, found: &mut Vec<Diagnostic>) -> ListenerTls {
+    let before = found.len();
+    let files = ListenerTls {
+        certificate: readable("listener.tls.certificate", &raw.certificate, base, found),
+        private_key: readable("listener.tls.private_key", &raw.private_key, base, found),
+    };
+    if found.len() > before {
+        return files;
+    }
+    if let Err(error) = tls::load(&files) {
+        let wrong = |key: &str, path: &At<PathBuf>| {
+            let message = format!("`listener.tls.{key}`: {}", chain(&error));
+            Diagnostic::error(message).at(path.span.clone())
+        };
+        found.push(match &error {
+            TlsError::Certificate { .. } => wrong("certificate", &raw.certificate),
+            TlsError::PrivateKey { .. } => wrong("private_key", &raw.private_key),
+            TlsError::Pair { .. } => wrong("private_key", &raw.private_key)
+                .and_at(raw.certificate.span.clone(), "the certificate"),
+        });
+    }
+    files
+}
+
+/// A file that must be there.
+fn readable(key: &str, path: &At<PathBuf>, base: &Path, found: &mut Vec<Diagnostic>) -> PathBuf {
+    let file = base.join(&path.value);
     if let Err(error) = File::open(&file) {
         let message = format!("`{key}`: {} cannot be read: {error}", file.display());
-        found.push(Diagnostic::error(message).at(path.span));
+        found.push(Diagnostic::error(message).at(path.span.clone()));
     }
     file
 }
@@ -306,7 +332,13 @@ fn store(raw: raw::Store, base: &Path) -> Store {
 }
 
 /// `whole` says that nothing was left out of `raw` for its mistakes.
-fn admin(raw: raw::Admin, base: &Path, whole: bool, found: &mut Vec<Diagnostic>) -> Admin {
+fn admin(
+    raw: raw::Admin,
+    listener: &Address,
+    base: &Path,
+    whole: bool,
+    found: &mut Vec<Diagnostic>,
+) -> Admin {
     if let (Some(address), None, true) = (&raw.address, &raw.token, whole)
         && !address.value.0.ip().is_loopback()
     {
@@ -318,6 +350,16 @@ fn admin(raw: raw::Admin, base: &Path, whole: bool, found: &mut Vec<Diagnostic>)
             .help("set `admin.token`, or listen on 127.0.0.1"),
         );
     }
+    if let (Some(At { span, value }), Address::Tcp(listener)) = (&raw.address, listener)
+        && overlap(&value.0, listener)
+    {
+        let message = format!("`admin.address` is taken by `listener.address`, {listener}");
+        found.push(
+            Diagnostic::error(message)
+                .at(span.clone())
+                .help("give one of them another port"),
+        );
+    }
     Admin {
         socket: base.join(raw.socket),
         address: raw.address.map(|address| address.value.0),
@@ -325,6 +367,14 @@ fn admin(raw: raw::Admin, base: &Path, whole: bool, found: &mut Vec<Diagnostic>)
             .token
             .and_then(|token| read_secret("admin.token", token, base, found)),
     }
+}
+
+/// Whether only one of two sockets can be had. Port 0 is any that is free.
+fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let same_ip = one.ip() == other.ip()
+        || one.is_ipv4() == other.is_ipv4()
+            && (one.ip().is_unspecified() || other.ip().is_unspecified());
+    one.port() == other.port() && one.port() != 0 && same_ip
 }
 
 /// A secret that is written out in a file which every user of the machine may read.

@@ -42,6 +42,8 @@ struct Text {
 enum Secrecy {
     /// Shown when a message is about it.
     Ordinary,
+    /// Shown also when a message is about a part of it: a template, in which nothing is called as secrets are.
+    Template,
     /// Says where a secret is kept: always shown.
     Place,
     /// Never shown, though it may hold no secret.
@@ -73,10 +75,14 @@ impl Masks {
 
     fn table(&mut self, table: &DeTable<'_>, secrecy: Secrecy) {
         for (key, value) in table {
-            let secrecy = if is_secret(key.get_ref()) {
-                Secrecy::Secret
-            } else {
-                secrecy
+            let secrecy = match (secrecy, value.get_ref()) {
+                _ if is_secret(key.get_ref()) => Secrecy::Secret,
+                (Secrecy::Ordinary, DeValue::String(text))
+                    if key.get_ref() == "body" && !names_a_secret(text) =>
+                {
+                    Secrecy::Template
+                }
+                _ => secrecy,
             };
             self.value(value, secrecy);
         }
@@ -87,7 +93,7 @@ impl Masks {
             DeValue::String(text) => self.strings.push(Text {
                 span: value.span(),
                 secrecy: match secrecy {
-                    Secrecy::Ordinary if may_hold_a_key(text) => Secrecy::Url,
+                    Secrecy::Ordinary | Secrecy::Template if may_hold_a_key(text) => Secrecy::Url,
                     known => known,
                 },
             }),
@@ -115,6 +121,7 @@ impl Masks {
             .filter(|text| text.span.start < end && start < text.span.end)
             .filter(|text| match text.secrecy {
                 Secrecy::Ordinary => text.span != *about,
+                Secrecy::Template => about.start < text.span.start || text.span.end < about.end,
                 Secrecy::Place => false,
                 Secrecy::Url | Secrecy::Secret => true,
             })
@@ -185,6 +192,13 @@ fn may_hold_a_key(text: &str) -> bool {
         .is_some_and(|(_, rest)| rest.contains(['@', '?']))
 }
 
+/// Whether something in a text is called as secrets are.
+fn names_a_secret(text: &str) -> bool {
+    let text = text.to_lowercase();
+    let more = ["key", "pass", "auth", "cookie", "session", "credential"];
+    SECRET.iter().chain(&more).any(|name| text.contains(name))
+}
+
 /// Whether a table says where a secret is kept. What a command is started with can be secret itself.
 fn is_keeper(table: &DeTable<'_>) -> bool {
     table.len() == 1
@@ -236,6 +250,23 @@ mod tests {
             r#"token_url = "https://a""#,
             r#""https://a""#,
             r#"token_url = "https://a""#,
+        );
+    }
+
+    #[test]
+    fn a_template_is_shown_around_its_mistake_unless_it_may_hold_a_secret() {
+        let body = r#"body = '{ "id": {{ acount }} }'"#;
+        check(body, "acount", body);
+        check(body, "body", r#"body = '* "**"* ** ****** ** *'"#);
+        check(
+            r#"body = '{{ acount }} pass s3cret'"#,
+            "acount",
+            r#"body = '** ****** ** **** ******'"#,
+        );
+        check(
+            r#"url = 'https://a/{{ acount }}'"#,
+            "acount",
+            r#"url = '************ ****** **'"#,
         );
     }
 

@@ -42,11 +42,15 @@ pub(super) fn read<T: DeserializeOwned>(
             Err(error) => error,
         };
         let span = error.span().unwrap_or_else(|| table.span());
+        let span = named_key(&table, &span, error.message()).unwrap_or(span);
         let entry = take_entry(table.get_mut(), &span);
         let path = join(name, entry.as_deref().unwrap_or_default());
-        let missing = missing_field(error.message()).map(|field| join(&path, field));
-        // What is missing because it was wrong has been reported.
-        if !missing.is_some_and(|missing| removed.contains(&missing)) {
+        // What is missing because it was wrong has been reported, and what is wrong with a table may come of that.
+        let is_told = match missing_field(error.message()) {
+            Some(field) => removed.contains(&join(&path, field)),
+            None => removed.iter().any(|gone| is_inside(gone, &path)),
+        };
+        if !is_told {
             let diagnostic = explain(error.message(), &path)
                 .unwrap_or_else(|| Diagnostic::error(format!("`{path}`: {}", error.message())));
             found.push(diagnostic.at(span));
@@ -59,6 +63,39 @@ pub(super) fn read<T: DeserializeOwned>(
         }
         removed.push(path);
     }
+}
+
+/// The key that a message of serde's names, where it points at the whole table: it has no more than that when a table
+/// is read for what is in it. The nearest table with such a key is meant.
+pub(super) fn named_key(
+    table: &Spanned<DeTable<'_>>,
+    span: &Range<usize>,
+    message: &str,
+) -> Option<Range<usize>> {
+    let key = quoted(message.strip_prefix("unknown field ")?).next()?;
+    if table.span() == *span {
+        return find_key(table.get_ref(), key);
+    }
+    let pointed_at = find_table(table.get_ref(), span)?;
+    find_key(pointed_at, key)
+}
+
+fn find_table<'t, 'a>(table: &'t DeTable<'a>, span: &Range<usize>) -> Option<&'t DeTable<'a>> {
+    let mut tables = table
+        .iter()
+        .filter_map(|(key, value)| Some((key, value, value.get_ref().as_table()?)));
+    tables.find_map(|(key, value, inner)| match [key.span(), value.span()] {
+        spans if spans.contains(span) => Some(inner),
+        _ => find_table(inner, span),
+    })
+}
+
+fn find_key(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+    let here = table.get_key_value(key).map(|(key, _)| key.span());
+    let mut below = table
+        .values()
+        .filter_map(|value| value.get_ref().as_table());
+    here.or_else(|| below.find_map(|inner| find_key(inner, key)))
 }
 
 /// Takes out the entry whose key or value the span is of, or the innermost one around it; returns its path.
@@ -102,6 +139,11 @@ fn take_below(
             DeValue::Table(inner) => Some(join(key.get_ref(), &take(inner, is_it)?)),
             _ => None,
         })
+}
+
+fn is_inside(path: &str, table: &str) -> bool {
+    path.strip_prefix(table)
+        .is_some_and(|rest| rest.starts_with('.'))
 }
 
 pub(super) fn join(path: &str, key: &str) -> String {
@@ -174,8 +216,14 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 fn expected_words(expected: &str) -> &str {
     match expected {
-        "u64" | "u32" | "usize" | "i64" => "a whole number",
-        "a nonzero u64" | "a nonzero u32" | "a nonzero usize" => "a whole number above zero",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, zero or more",
+        "i64" => "a whole number",
+        "a nonzero u16" => "a whole number from 1 to 65535",
+        "a nonzero u32" => "a whole number from 1 to 4294967295",
+        "a nonzero u64" | "a nonzero usize" => "a whole number above zero",
         "a sequence" => "an array",
         "a map" => "a table",
         "a boolean" => "true or false",

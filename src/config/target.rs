@@ -18,10 +18,13 @@ use toml::{
 use super::{
     diagnostics::Diagnostic,
     raw,
-    read::{MOST, explain, join, missing_field, read, take_entry},
+    read::{MOST, explain, join, missing_field, named_key, read, take_entry},
     units::{AppRef, At, Count, Pattern},
 };
 use crate::config::{App, Breaker, Guard, Kinds, Retry, Target, TargetOptions};
+
+/// A key that comes after all others.
+const LAST: &str = "\u{10ffff}";
 
 /// What targets may refer to.
 pub(super) struct Known<'a> {
@@ -60,9 +63,7 @@ pub(super) fn targets<T>(
         };
         let (target, table) = target(&name, Spanned::new(span, table), known, found);
         let Some(target) = target else { continue };
-        if target.options.enabled {
-            opened.extend(open_kind(&target, table, &mut open, found));
-        }
+        opened.extend(open_kind(&target, table, &mut open, found));
         targets.insert(name, target);
     }
     (targets, opened)
@@ -70,6 +71,9 @@ pub(super) fn targets<T>(
 
 /// Opens a target, or reports what its kind cannot read, as [`read`] does. What a kind only says of what it could read
 /// is reported alone: what was taken out may be the cause.
+///
+/// A disabled target is not opened, which would read secrets that need not be there yet. Only what its kind cannot read
+/// is reported: a key that no kind knows, and that comes last, ends it then.
 fn open_kind<T>(
     target: &Target,
     mut table: Spanned<DeTable<'_>>,
@@ -77,12 +81,22 @@ fn open_kind<T>(
     found: &mut Vec<Diagnostic>,
 ) -> Option<(String, T)> {
     let mut removed: Vec<String> = Vec::new();
+    if !target.options.enabled {
+        let last = Spanned::new(0..0, Cow::from(LAST));
+        let value = Spanned::new(0..0, DeValue::Boolean(true));
+        table.get_mut().insert(last, value);
+    }
     loop {
         let error = match open(target, Settings::new(table.clone())) {
-            Ok(opened) if removed.is_empty() => return Some((target.name.clone(), opened)),
+            Ok(opened) if removed.is_empty() && target.options.enabled => {
+                return Some((target.name.clone(), opened));
+            }
             Ok(_) => return None,
             Err(error) => error,
         };
+        if error.message.contains(LAST) {
+            return None;
+        }
         let is_unread = explain(&error.message, "").is_some();
         let missing = missing_field(&error.message).map(str::to_owned);
         let (entry, diagnostic) = explain_kinds(&target.name, &mut table, error);
@@ -327,6 +341,7 @@ fn explain_kinds(
     error: SettingsError,
 ) -> (Option<String>, Diagnostic) {
     let span = error.span.unwrap_or_else(|| table.span());
+    let span = named_key(table, &span, &error.message).unwrap_or(span);
     let entry = take_entry(table.get_mut(), &span);
     let target = format!("targets.{name}");
     let path = join(&target, entry.as_deref().unwrap_or_default());

@@ -1,6 +1,7 @@
 //! Loading as a whole: what a text means, and every mistake as it is printed.
 
 mod files;
+mod inside;
 mod mistakes;
 mod values;
 

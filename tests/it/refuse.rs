@@ -205,6 +205,11 @@ async fn wrong_configurations_are_named_and_end_with_78() {
     )
     .await;
     refused("[targets\n", &["test.toml:1:"]).await;
+    refused(
+        "[listener.tls]\ncertificate = \"profilesync.toml\"\nprivate_key = \"profilesync.toml\"\n",
+        &["test.toml:2:15", "listener.tls.certificate"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

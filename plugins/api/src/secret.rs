@@ -2,8 +2,12 @@
 
 use std::{
     fmt,
+    io::Read as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use schemars::JsonSchema;
@@ -13,7 +17,16 @@ use serde::{
 };
 use toml::Spanned;
 
-use crate::SettingsError;
+use crate::{Period, SettingsError};
+
+/// How long a secret's command may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(10);
+
+/// Between two looks at a command that has closed its output.
+const MOMENT: Duration = Duration::from_millis(5);
+
+/// Bytes read of a command's output.
+const MAX_OUTPUT: u64 = 1 << 20;
 
 /// A secret as written in the configuration: a string, or one of `{ env = "X" }`, `{ file = "p" }`,
 /// `{ credential = "n" }` (systemd's `$CREDENTIALS_DIRECTORY`), `{ command = ["…"] }`.
@@ -38,7 +51,7 @@ pub enum Keeper {
     File(PathBuf),
     /// A systemd credential: a file in `$CREDENTIALS_DIRECTORY`.
     Credential(String),
-    /// A program's standard output; one trailing line end is cut.
+    /// A program's standard output; one trailing line end is cut. It has ten seconds.
     Command(Vec<String>),
 }
 
@@ -99,6 +112,14 @@ pub fn read_secret(secret: &Spanned<Secret>, base: &Path) -> Result<String, Sett
 }
 
 impl Keeper {
+    fn is_nameless(&self) -> bool {
+        match self {
+            Self::Env(name) | Self::Credential(name) => name.is_empty(),
+            Self::File(path) => path.as_os_str().is_empty(),
+            Self::Command(command) => command.is_empty(),
+        }
+    }
+
     fn read(&self) -> Result<String, String> {
         match self {
             Self::Env(name) => std::env::var(name).map_err(|_| {
@@ -120,7 +141,7 @@ impl Keeper {
                 })?;
                 read_file(PathBuf::from(folder).join(name))
             }
-            Self::Command(command) => run(command),
+            Self::Command(command) => run(command, COMMAND_LIMIT),
         }
     }
 }
@@ -135,24 +156,57 @@ fn read_file(path: PathBuf) -> Result<String, String> {
     Ok(cut_line_end(text))
 }
 
-fn run(command: &[String]) -> Result<String, String> {
+fn run(command: &[String], limit: Duration) -> Result<String, String> {
     let Some((program, arguments)) = command.split_first() else {
         return Err("the secret's command is empty".into());
     };
-    let output = Command::new(program)
+    let mut child = Command::new(program)
         .args(arguments)
-        .output()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
         .map_err(|error| format!("the secret's command {program:?} does not start: {error}"))?;
-    if !output.status.success() {
+    let ended = output_within(&mut child, limit);
+    let Some((status, output)) = ended else {
+        // It may have ended meanwhile; what it started itself is its own.
+        let _ = child.kill();
+        let _ = child.wait();
+        let limit = Period(limit);
         return Err(format!(
-            "the secret's command {program:?} failed: {}",
-            output.status
+            "the secret's command {program:?} did not end within {limit}"
         ));
+    };
+    if !status.success() {
+        return Err(format!("the secret's command {program:?} failed: {status}"));
     }
-    let text = String::from_utf8(output.stdout).map_err(|_| {
+    let text = String::from_utf8(output).map_err(|_| {
         format!("the secret's command {program:?} printed something that is not UTF-8")
     })?;
     Ok(cut_line_end(text))
+}
+
+/// How a command ended and what it printed; `None` if it has not ended by then.
+fn output_within(child: &mut Child, limit: Duration) -> Option<(ExitStatus, Vec<u8>)> {
+    let end = Instant::now() + limit;
+    let stdout = child.stdout.take()?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut output = Vec::new();
+        let read = stdout.take(MAX_OUTPUT).read_to_end(&mut output);
+        // Nobody waits for it any more if it took too long.
+        let _ = sender.send(read.map(|_| output));
+    });
+    let output = receiver.recv_timeout(limit).ok()?.ok()?;
+    loop {
+        if let Some(status) = child.try_wait().ok()? {
+            return Some((status, output));
+        }
+        if end < Instant::now() {
+            return None;
+        }
+        thread::sleep(MOMENT);
+    }
 }
 
 fn cut_line_end(mut text: String) -> String {
@@ -164,6 +218,9 @@ fn cut_line_end(mut text: String) -> String {
     }
     text
 }
+
+/// Where a secret can be kept.
+const PLACES: &[&str] = &["env", "file", "credential", "command"];
 
 /// The forms a secret may have, for errors.
 const FORMS: &str = r#"a secret is a text, { env = "NAME" }, { file = "PATH" }, { credential = "NAME" } or { command = ["PROGRAM", …] }"#;
@@ -196,11 +253,11 @@ impl<'de> Visitor<'de> for SecretVisitor {
             "file" => Keeper::File(map.next_value()?),
             "credential" => Keeper::Credential(map.next_value()?),
             "command" => Keeper::Command(map.next_value()?),
-            _ => {
-                let message = format!("no secret is kept in `{place}`; {FORMS}");
-                return Err(A::Error::custom(message));
-            }
+            _ => return Err(A::Error::unknown_field(&place, PLACES)),
         };
+        if keeper.is_nameless() {
+            return Err(A::Error::custom(format!("`{place}` is empty; {FORMS}")));
+        }
         match map.next_key::<String>()? {
             None => Ok(Secret::Kept(keeper)),
             Some(second) => Err(A::Error::custom(format!(
@@ -224,7 +281,9 @@ impl Serialize for Secret {
 
 #[cfg(test)]
 mod tests {
-    use super::Secret;
+    use std::time::Duration;
+
+    use super::{Secret, run};
     use crate::Settings;
 
     #[derive(serde::Deserialize)]
@@ -262,7 +321,6 @@ mod tests {
             ),
             ("token = { file = '/no/such/file' }", "/no/such/file"),
             ("token = { command = ['false'] }", "false"),
-            ("token = { command = [] }", "command"),
             ("token = { credential = 'a/b' }", "slash"),
             ("token = ''", "empty"),
         ] {
@@ -272,17 +330,29 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_does_not_end_is_named() {
+        for script in ["sleep 60", "exec >&-; sleep 60", "sleep 60 & echo said"] {
+            let command = ["sh", "-c", script].map(str::to_owned);
+            let error = run(&command, Duration::from_millis(300)).unwrap_err();
+            assert!(error.contains("\"sh\" did not end within"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_wrong_form_is_told_the_right_ones() {
         for text in [
             "token = 5",
             "token = {}",
-            "token = { vault = 'x' }",
+            "token = { env = '' }",
+            "token = { command = [] }",
             "token = { env = 'A', file = 'B' }",
             "token = ['a']",
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains("{ credential = "), "{error}");
         }
+        let error = parse("token = { vault = 'x' }").unwrap_err();
+        assert!(error.contains("`vault`, expected one of `env`"), "{error}");
         let error = parse("token = { env = 5 }").unwrap_err();
         assert!(error.contains("expected a string"), "{error}");
     }

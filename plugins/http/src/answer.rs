@@ -11,7 +11,7 @@ use reqwest::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, Visitor},
+    de::{Error, Unexpected, Visitor},
 };
 use tokio::time::timeout;
 
@@ -187,20 +187,27 @@ impl Visitor<'_> for StatusesVisitor {
     }
 
     fn visit_i64<E: Error>(self, code: i64) -> Result<Statuses, E> {
-        self.visit_str(&code.to_string())
+        match u16::try_from(code) {
+            Ok(code) if is_status(code) => Ok(Statuses(code..=code)),
+            _ => Err(E::invalid_value(Unexpected::Signed(code), &self)),
+        }
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Statuses, E> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let code = |text: &str| {
-            let code = text.trim().parse::<u16>().ok();
-            code.filter(|code| (100..=599).contains(code))
+            let code = text.trim().parse().ok();
+            code.filter(|code| is_status(*code))
         };
         match (code(first), code(last)) {
             (Some(first), Some(last)) if first <= last => Ok(Statuses(first..=last)),
-            _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+            _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
         }
     }
+}
+
+fn is_status(code: u16) -> bool {
+    (100..=599).contains(&code)
 }
 
 #[cfg(test)]

@@ -6,14 +6,14 @@ use data_encoding::BASE64;
 use profilesync_target::{Secret, SettingsError};
 use reqwest::header::HeaderValue;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
 use crate::{client::check_url, oauth2::OAuth2, secrets::Secrets};
 
 /// Credentials.
-#[derive(Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+#[derive(JsonSchema)]
+#[schemars(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Auth {
     /// `Authorization: Bearer …`
     Bearer {
@@ -40,12 +40,110 @@ pub enum Auth {
         /// Whom the token is to be good for, where the issuer asks for it.
         audience: Option<String>,
         /// Further fields of the token request, such as `resource`.
-        #[serde(default)]
+        #[schemars(default)]
         params: BTreeMap<String, String>,
         /// How the client shows who it is.
-        #[serde(default)]
+        #[schemars(default)]
         client_auth: ClientAuth,
     },
+}
+
+/// The keys of every type. Serde's own way with a `type` would forget where each of them stands.
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = r#"a table such as { type = "bearer", token = … }"#
+)]
+struct Keys {
+    r#type: Type,
+    token: Option<Secret>,
+    username: Option<String>,
+    password: Option<Secret>,
+    token_url: Option<String>,
+    client_id: Option<String>,
+    client_secret: Option<Secret>,
+    scope: Option<String>,
+    audience: Option<String>,
+    params: Option<BTreeMap<String, String>>,
+    client_auth: Option<ClientAuth>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Type {
+    Bearer,
+    Basic,
+    OAuth2,
+}
+
+impl Type {
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Bearer => &["type", "token"],
+            Self::Basic => &["type", "username", "password"],
+            Self::OAuth2 => &[
+                "type",
+                "token_url",
+                "client_id",
+                "client_secret",
+                "scope",
+                "audience",
+                "params",
+                "client_auth",
+            ],
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Auth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let keys = Keys::deserialize(deserializer)?;
+        if let Some(other) = keys.other() {
+            return Err(D::Error::unknown_field(other, keys.r#type.keys()));
+        }
+        let missing = |key| move || D::Error::missing_field(key);
+        Ok(match keys.r#type {
+            Type::Bearer => Self::Bearer {
+                token: keys.token.ok_or_else(missing("token"))?,
+            },
+            Type::Basic => Self::Basic {
+                username: keys.username.ok_or_else(missing("username"))?,
+                password: keys.password.ok_or_else(missing("password"))?,
+            },
+            Type::OAuth2 => Self::OAuth2 {
+                token_url: keys.token_url.ok_or_else(missing("token_url"))?,
+                client_id: keys.client_id.ok_or_else(missing("client_id"))?,
+                client_secret: keys.client_secret.ok_or_else(missing("client_secret"))?,
+                scope: keys.scope,
+                audience: keys.audience,
+                params: keys.params.unwrap_or_default(),
+                client_auth: keys.client_auth.unwrap_or_default(),
+            },
+        })
+    }
+}
+
+impl Keys {
+    /// A key that is set and means nothing to the type.
+    fn other(&self) -> Option<&'static str> {
+        let set = [
+            ("token", self.token.is_some()),
+            ("username", self.username.is_some()),
+            ("password", self.password.is_some()),
+            ("token_url", self.token_url.is_some()),
+            ("client_id", self.client_id.is_some()),
+            ("client_secret", self.client_secret.is_some()),
+            ("scope", self.scope.is_some()),
+            ("audience", self.audience.is_some()),
+            ("params", self.params.is_some()),
+            ("client_auth", self.client_auth.is_some()),
+        ];
+        let mut names = set
+            .iter()
+            .filter(|(_, is_set)| *is_set)
+            .map(|(key, _)| *key);
+        names.find(|key| !self.r#type.keys().contains(key))
+    }
 }
 
 /// How the client of a token request shows who it is.

@@ -68,9 +68,10 @@ fn is_default(line: &str) -> bool {
 fn every_example_of_the_reference_loads() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("tls")).unwrap();
-    for file in ["fullchain.pem", "privkey.pem"] {
-        fs::write(folder.path().join("tls").join(file), "").unwrap();
-    }
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let write = |file: &str, text| fs::write(folder.path().join("tls").join(file), text).unwrap();
+    write("fullchain.pem", pair.cert.pem());
+    write("privkey.pem", pair.signing_key.serialize_pem());
     let as_it_is = load_text(folder.path(), REFERENCE);
     let mut lines: Vec<_> = REFERENCE.lines().map(str::to_owned).collect();
     // Nothing is started with systemd's credentials here.

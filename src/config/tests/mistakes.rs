@@ -210,7 +210,7 @@ fn all_mistakes_of_targets_are_told_too() {
             "a.toml:7:1: `targets.u.type` is missing; say what it is: type = \"post\"",
             "a.toml:8:15: `targets.u.concurrency`: 1025 is not a whole number from 1 to 1024",
             "a.toml:9:11: `targets.u.timeout` must be a duration such as \"30s\", \"5min\" or \"1h 30m\", but is the number 5",
-            "a.toml:10:20: `targets.u.breaker.failures` must be a whole number above zero, but is the number 0",
+            "a.toml:10:20: `targets.u.breaker.failures` must be a whole number from 1 to 4294967295, but is the number 0",
             "a.toml:11:9: `targets.u.guard.max_changes` is missing",
             "a.toml:12:8: `targets.u.apps` is empty; leave it out to take all",
             "a.toml:15:9: `targets.v.apps`: there is no [apps.aa]; did you mean \"a\"?",
@@ -325,7 +325,7 @@ error: `listener.tls.private_key`: /nowhere/key.pem cannot be read: No such file
     check(
         "[apps.b]\nsdk_app_id = 2\ntoken = { env = 'PROFILESYNC_NO_SUCH' }",
         r"
-error: `apps.b`: the environment variable PROFILESYNC_NO_SUCH is not set, or is not UTF-8
+error: `apps.b.token`: the environment variable PROFILESYNC_NO_SUCH is not set, or is not UTF-8
  --> a.toml:3:9
   |
 3 | token = { env = 'PROFILESYNC_NO_SUCH' }
@@ -335,7 +335,7 @@ error: `apps.b`: the environment variable PROFILESYNC_NO_SUCH is not set, or is 
     check(
         "[apps.b]\nsdk_app_id = 2\ntoken = ''",
         r"
-error: `apps.b`: the secret in the configuration is empty
+error: `apps.b.token`: the secret in the configuration is empty
  --> a.toml:3:9
   |
 3 | token = ''

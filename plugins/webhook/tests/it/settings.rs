@@ -73,7 +73,11 @@ fn wrong_credentials_are_refused() {
         "file ./none cannot",
         "",
     );
-    check_with("signing_secret = { vault = 'x' }", "{ credential = ", "");
+    check_with(
+        "signing_secret = { vault = 'x' }",
+        "unknown field `vault`",
+        "",
+    );
     check_with("tls = { ca = '/no/such' }", "/no/such", "'/no/such'");
     check_with(
         "tls = { ca = '/dev/null' }",
