@@ -7,13 +7,15 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable,
+};
 use clap_complete::Shell;
 
 #[cfg(feature = "exec")]
 use crate::commands::plugin::{self, PluginArgs};
 use crate::{
-    client::{Client, socket_of},
+    client::Client,
     commands::{
         accounts::{self, AccountsArgs},
         check::{self, CheckArgs},
@@ -25,11 +27,15 @@ use crate::{
         store::{self, StoreArgs},
         targets::{self, TargetsArgs},
     },
+    config::peek,
     daemon,
     exit::{Exit, Failure},
     logging::{self, LogFormat},
     systemd,
 };
+
+/// The variable that names the configuration.
+const CONFIG_VARIABLE: &str = "PROFILESYNC_CONFIG";
 
 /// The heading of the options that every command has.
 const COMMON: &str = "Common options";
@@ -81,17 +87,9 @@ Examples:
 #[derive(Parser, Debug)]
 #[command(version, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
-    /// The configuration
-    #[arg(
-        long,
-        short,
-        global = true,
-        value_name = "FILE",
-        env = "PROFILESYNC_CONFIG",
-        default_value = "/etc/profilesync/profilesync.toml",
-        help_heading = COMMON
-    )]
-    config: PathBuf,
+    /// The configuration [default: /etc/profilesync/profilesync.toml]
+    #[arg(long, short, global = true, value_name = "FILE", env = CONFIG_VARIABLE, help_heading = COMMON)]
+    config: Option<PathBuf>,
     /// How the log on standard error looks
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t, help_heading = COMMON)]
     log: LogFormat,
@@ -182,15 +180,21 @@ struct DaemonArgs {
 }
 
 impl DaemonArgs {
-    fn client(self, config: &Path) -> Result<Client, Failure> {
-        Client::new(self.socket.unwrap_or_else(|| socket_of(config)))
+    fn client(self, config: &peek::File) -> Result<Client, Failure> {
+        let socket = match self.socket {
+            Some(socket) => socket,
+            None => config
+                .socket()
+                .map_err(|mistakes| mistakes.into_failure())?,
+        };
+        Client::new(socket)
     }
 }
 
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Also the way of --help and --version; a closed pipe is no reason to panic.
@@ -210,6 +214,16 @@ pub fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    // Set to nothing is not set.
+    if std::env::var_os(CONFIG_VARIABLE).is_some_and(|value| value.is_empty()) {
+        command = command.mut_arg("config", |config| config.env(Resettable::Reset));
+    }
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 fn start(cli: Cli) -> Result<(), Failure> {
@@ -232,16 +246,21 @@ fn start(cli: Cli) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "no threads can be started").because(error))?;
-    let ended = runtime.block_on(run(cli.command, &cli.config, handed));
+    let config = peek::File::new(cli.config);
+    let ended = runtime.block_on(run(cli.command, &config, handed));
     // What hangs outside of this process, as the command of a secret, is not to keep it from ending.
     runtime.shutdown_timeout(HANGING);
     ended
 }
 
-async fn run(command: Command, config: &Path, handed: systemd::Sockets) -> Result<(), Failure> {
+async fn run(
+    command: Command,
+    config: &peek::File,
+    handed: systemd::Sockets,
+) -> Result<(), Failure> {
     match command {
-        Command::Run => daemon::run(config, handed).await,
-        Command::Check(args) => check::run(config, &args).await,
+        Command::Run => daemon::run(config.path(), handed).await,
+        Command::Check(args) => check::run(config.path(), &args).await,
         Command::Init(args) => init::run(&args),
         Command::Schema => schema::run(),
         Command::Status { daemon, args } => status::run(&daemon.client(config)?, &args).await,
@@ -250,7 +269,7 @@ async fn run(command: Command, config: &Path, handed: systemd::Sockets) -> Resul
         Command::Targets { daemon, args } => targets::run(&daemon.client(config)?, &args).await,
         Command::Reload { daemon } => reload::run(&daemon.client(config)?).await,
         Command::Store { daemon, args } => store::run(&daemon.client(config)?, config, &args).await,
-        Command::Send(args) => send::run(config, &args).await,
+        Command::Send(args) => send::run(config.path(), &args).await,
         #[cfg(feature = "exec")]
         Command::Plugin(args) => plugin::run(&args).await,
         Command::Completions { shell } => completions(shell),
@@ -294,7 +313,7 @@ mod tests {
             "profilesync status --socket s -c x.toml",
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-            assert_eq!(cli.config, Path::new("x.toml"));
+            assert_eq!(cli.config.as_deref(), Some(Path::new("x.toml")));
         }
     }
 

@@ -1,10 +1,6 @@
 //! The commands' way to the running daemon: the admin API over its Unix socket.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io, path::PathBuf, time::Duration};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode};
@@ -12,12 +8,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     admin::Problem,
-    config::peek::peek,
     exit::{Exit, Failure, root},
 };
-
-/// Where the daemon's socket is unless something else is configured.
-pub const SOCKET: &str = "/run/profilesync/admin.sock";
 
 /// How long an answer may take. A backup or a reload may take longer than any read.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -199,12 +191,6 @@ fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
 #[must_use]
 pub fn segment(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
-}
-
-/// Where the daemon's socket is: as the configuration says, if it can be read, or else at its usual place.
-#[must_use]
-pub fn socket_of(config: &Path) -> PathBuf {
-    peek(config).map_or_else(|_| SOCKET.into(), |peek| peek.socket)
 }
 
 #[cfg(test)]

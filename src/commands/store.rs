@@ -11,7 +11,7 @@ use super::{print, printed};
 use crate::{
     admin::view::{BackupReport, BackupRequest},
     client::{Client, ClientError},
-    config::peek::peek,
+    config::peek,
     exit::{Exit, Failure, chain},
     store::{
         offline::{self, OfflineError, Report},
@@ -20,15 +20,13 @@ use crate::{
     table::{count, harmless},
 };
 
-/// The state directory unless something else is configured.
-const STATE: &str = "/var/lib/profilesync";
-
 /// How it is called.
 #[derive(Args, Debug)]
 pub struct StoreArgs {
     #[command(subcommand)]
     action: StoreAction,
-    /// The state directory [default: store.path of the configuration, else /var/lib/profilesync]
+    /// The state directory, which no daemon may be using [default: store.path of the configuration, else
+    /// /var/lib/profilesync]
     #[arg(long, global = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
@@ -61,11 +59,16 @@ enum StoreAction {
 ///
 /// # Errors
 /// When it cannot be done; 75 when a running daemon holds the state directory.
-pub async fn run(client: &Client, config: &Path, args: &StoreArgs) -> Result<(), Failure> {
-    let state = args.state_dir.clone().unwrap_or_else(|| state_of(config));
+pub async fn run(client: &Client, config: &peek::File, args: &StoreArgs) -> Result<(), Failure> {
+    let state = match &args.state_dir {
+        Some(state) => state.clone(),
+        None => state_of(config)?,
+    };
     match &args.action {
         StoreAction::Check => check(&state),
         StoreAction::Dump => dump(&state),
+        // The daemon that answers may have another one.
+        StoreAction::Backup { file } if args.state_dir.is_some() => backup_of(&state, file),
         StoreAction::Backup { file } => backup(client, &state, file).await,
         StoreAction::Restore {
             file,
@@ -112,6 +115,10 @@ fn found(report: &Report) -> String {
     }
     text += &match &report.index {
         Some(wrong) => format!("\nindex:     {wrong}"),
+        None if !report.built => {
+            "\nindex:     not built yet: the daemon makes it of snapshot and journal when it starts"
+                .into()
+        }
         None => format!(
             "\nindex:     {}, up to event {}",
             count(report.accounts, "account"),
@@ -164,16 +171,25 @@ async fn backup(client: &Client, state: &Path, file: &Path) -> Result<(), Failur
     let answer: Result<BackupReport, ClientError> = client.post("/v1/store/backup", &request).await;
     match answer {
         Ok(BackupReport { path }) => print(&format!("{} is written\n", path.display())),
-        Err(error) if error.is_down() => {
-            let accounts = offline::backup(state, &request.path)?;
-            print(&format!(
-                "{} is written: {}\n",
-                request.path.display(),
-                count(accounts, "account")
-            ))
-        }
+        Err(error) if error.is_down() => backup_of(state, &request.path),
         Err(error) => Err(error.into()),
     }
+}
+
+fn backup_of(state: &Path, file: &Path) -> Result<(), Failure> {
+    let accounts = match offline::backup(state, file) {
+        Err(OfflineError::Hold(held @ HoldError::Held { .. })) => {
+            return Err(Failure::from(held).help(
+                "without --state-dir, and with the -c FILE of that daemon, it does it itself",
+            ));
+        }
+        done => done?,
+    };
+    print(&format!(
+        "{} is written: {}\n",
+        file.display(),
+        count(accounts, "account")
+    ))
 }
 
 impl From<OfflineError> for Failure {
@@ -201,8 +217,13 @@ impl From<HoldError> for Failure {
     }
 }
 
-fn state_of(config: &Path) -> PathBuf {
-    peek(config).map_or_else(|_| STATE.into(), |peek| peek.store)
+fn state_of(config: &peek::File) -> Result<PathBuf, Failure> {
+    let peek = config.peek().map_err(|mistakes| {
+        mistakes
+            .into_failure()
+            .help("to do without it, say --state-dir DIR")
+    })?;
+    Ok(peek.store)
 }
 
 #[cfg(test)]
@@ -218,14 +239,15 @@ mod tests {
             snapshots: vec![(5, None), (9, Some("checksum".into()))],
             accounts: 0,
             applied: 0,
-            index: Some("there is none".into()),
+            built: true,
+            index: Some("checksum".into()),
             set_aside: vec!["/s/damaged-1".into()],
         };
         let expected = "\
 journal:   12 events (1 to 14), 2 damaged places
 snapshot:  up to event 5: good
 snapshot:  up to event 9: checksum
-index:     there is none
+index:     checksum
 set aside: /s/damaged-1
 ";
         assert_eq!(found(&report), expected);

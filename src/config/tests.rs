@@ -3,6 +3,7 @@
 mod files;
 mod inside;
 mod mistakes;
+mod peek;
 mod values;
 
 use std::path::Path;

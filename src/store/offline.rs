@@ -89,6 +89,8 @@ pub struct Report {
     pub accounts: u64,
     /// Sequence number applied to the index.
     pub applied: u64,
+    /// Whether there is an index. Until the daemon starts there is none in a new state directory, or after a restore.
+    pub built: bool,
     /// What is wrong with the index.
     pub index: Option<String>,
     /// Folders that were set aside.
@@ -148,7 +150,9 @@ pub fn check(root: &Path) -> Result<Report, OfflineError> {
         journal_range = Some((first, records[records.len() - 1].seq));
         Ok(())
     })?;
+    let built = dir.index().exists();
     let (meta, index) = match good_index(&dir) {
+        _ if !built => (Meta::default(), None),
         Ok((_, meta)) => (meta, None),
         Err(error) => (Meta::default(), Some(error.to_string())),
     };
@@ -159,6 +163,7 @@ pub fn check(root: &Path) -> Result<Report, OfflineError> {
         snapshots,
         accounts: meta.accounts,
         applied: meta.applied,
+        built,
         index,
         set_aside: dir.damaged().map_err(io_error(root))?,
     })

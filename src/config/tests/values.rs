@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{KINDS, load_texts, loads, report};
 use crate::{
-    config::{Address, Mode, OnDestroy, Token, load::load, peek::peek},
+    config::{Address, Mode, OnDestroy, Token, load::load},
     event::Field,
 };
 
@@ -182,25 +182,6 @@ fn a_disabled_target_is_not_opened() {
     let text = "[apps.a]\nsdk_app_id = 1\n[targets.t]\ntype = 'post'\nenabled = false\n";
     let loaded = load_texts(&[("a.toml", text)], Path::new("/")).unwrap_or_else(|e| panic!("{e}"));
     assert!(loaded.targets.is_empty() && !loaded.config.targets["t"].options.enabled);
-}
-
-#[test]
-fn a_peek_needs_no_secret_and_minds_no_mistake() {
-    let folder = tempfile::tempdir().unwrap();
-    let main = folder.path().join("profilesync.toml");
-    fs::create_dir(folder.path().join("conf.d")).unwrap();
-    fs::write(folder.path().join("conf.d/broken.toml"), "[").unwrap();
-    fs::write(
-        &main,
-        "[apps.a]\nsdk_app_id = 1\ntoken = { file = '/nowhere' }\n[apps.b]\nsdk_app_id = 'x'\n\
-         [admin]\nsocket = 'admin.sock'\ntokn = 5\n[targets.t]\ntype = 'unknown'\n",
-    )
-    .unwrap();
-    let peek = peek(&main).unwrap();
-    assert_eq!(peek.socket, folder.path().join("admin.sock"));
-    assert_eq!(peek.store, Path::new("/var/lib/profilesync"));
-    assert_eq!(peek.apps.len(), 1);
-    assert!(peek.apps[0].token.is_some());
 }
 
 /// Pieces that configurations are made of, and some that they are not.
