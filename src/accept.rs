@@ -92,14 +92,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers what the sockets bring by `routes` until `stop`, then what is in hand: a request whose first byte has
 /// arrived is answered, with `Connection: close`, unless `grace` is over. Returns how many connections had to be
-/// cut off. `limits` is asked again for every connection, so that a reload takes effect.
+/// cut off. `limits` is asked again for every connection, and `grace` at the end, so that a reload takes effect.
 pub async fn serve<F>(
     sockets: Vec<Socket>,
     tls: Option<Tls>,
     limits: impl Fn() -> Limits + Clone + Send + 'static,
     routes: F,
     stop: CancellationToken,
-    grace: Duration,
+    grace: impl Fn() -> Duration + Send + 'static,
 ) -> usize
 where
     F: Filter<Extract: Reply, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -116,18 +116,19 @@ where
 }
 
 /// What all sockets of one [`serve`] share.
-struct Door<F, L> {
+struct Door<F, L, G> {
     site: Site<F>,
     limits: L,
     places: Places,
-    grace: Duration,
+    grace: G,
     seldom: Seldom,
 }
 
-impl<F, L> Door<F, L>
+impl<F, L, G> Door<F, L, G>
 where
     F: Filter<Extract: Reply, Error = Infallible> + Clone + Send + Sync + 'static,
     L: Fn() -> Limits,
+    G: Fn() -> Duration,
 {
     async fn serve(&self, socket: Socket) -> usize {
         let mut connections = JoinSet::new();
@@ -194,7 +195,7 @@ where
 
     /// Waits for connections that are still answering, and aborts those that outlast the grace period.
     async fn finish(&self, mut connections: JoinSet<()>) -> usize {
-        let end = Instant::now() + self.grace;
+        let end = Instant::now() + (self.grace)();
         while let Ok(Some(ended)) = timeout_at(end, connections.join_next()).await {
             report(ended);
         }

@@ -53,6 +53,8 @@ const SEQ_GAP: u64 = 1 << 20;
 struct Running {
     path: PathBuf,
     config: Arc<ArcSwap<Config>>,
+    /// What it was started with, of which some stays in force until it ends.
+    started: Arc<Config>,
     ingest: Arc<Ingest>,
     dispatchers: Dispatchers,
     store: Store,
@@ -143,6 +145,7 @@ impl Daemon {
         );
         let running = Arc::new(Running {
             path: path.to_owned(),
+            started: config.load_full(),
             config,
             ingest: Arc::new(ingest),
             dispatchers: Dispatchers::start(store.clone(), targets, metrics.clone()),

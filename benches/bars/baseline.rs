@@ -80,7 +80,7 @@ pub(crate) fn listen() {
         let socket = Socket::Tcp(TcpListener::bind(address).await.unwrap());
         let limits = || Limits::new(1024, 64 << 10);
         let stop = CancellationToken::new();
-        accept::serve(vec![socket], None, limits, routes, stop, Duration::ZERO).await;
+        accept::serve(vec![socket], None, limits, routes, stop, || Duration::ZERO).await;
     });
 }
 

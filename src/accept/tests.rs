@@ -42,7 +42,14 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let sockets = vec![Socket::Tcp(listener)];
-        let serve = serve(sockets, tls, move || limits, routes(), stop.clone(), grace);
+        let serve = serve(
+            sockets,
+            tls,
+            move || limits,
+            routes(),
+            stop.clone(),
+            move || grace,
+        );
         Self {
             address,
             stop,
@@ -366,7 +373,7 @@ async fn a_unix_socket_has_no_address() {
         || LIMITS,
         routes(),
         stop.clone(),
-        IDLE_TIMEOUT,
+        || IDLE_TIMEOUT,
     );
     let ended = tokio::spawn(serve);
     let mut wire = Wire::new(UnixStream::connect(&path).await.unwrap());

@@ -449,7 +449,7 @@ async fn the_commands_client_talks_over_the_socket() {
         || Limits::new(16, 65536),
         routes(world.admin.clone(), None),
         stop.clone(),
-        Duration::from_secs(1),
+        || Duration::from_secs(1),
     ));
     let status: Status = client.get("/v1/status").await.unwrap();
     assert_eq!(status.listener.as_deref(), Some("127.0.0.1:8700"));

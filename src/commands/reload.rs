@@ -28,7 +28,7 @@ pub async fn run(client: &Client) -> Result<(), Failure> {
 
 fn text(report: &ReloadReport) -> String {
     let mut lines = String::from("the configuration is read and valid\n");
-    if report.applied.is_empty() {
+    if report.applied.is_empty() && report.needs_restart.is_empty() {
         lines.push_str("nothing is different in it; secrets and certificates are read again\n");
     }
     for line in &report.applied {

@@ -9,7 +9,7 @@ use crate::{
     accept::tls,
     admin::{self, view::ReloadReport},
     config::{
-        App, Config,
+        App, Config, Listener,
         load::{Loaded, load},
     },
     dispatch::{ActError, Action},
@@ -46,7 +46,7 @@ impl Running {
         let old = self.config.load_full();
         let report = ReloadReport {
             applied: differences(&old, &config),
-            needs_restart: needs_restart(&old, &config),
+            needs_restart: needs_restart(&self.started, &config),
         };
         for key in &report.needs_restart {
             tracing::warn!(key, "this change takes effect at the next start");
@@ -77,8 +77,16 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
                 && old.settings == new.settings
         },
     ));
-    if old.listener != new.listener {
+    let listener = |config: &Config| Listener {
+        // Which waits for a restart.
+        address: new.listener.address.clone(),
+        ..config.listener.clone()
+    };
+    if listener(old) != listener(new) {
         found.push("listener changed".into());
+    }
+    if old.shutdown_grace != new.shutdown_grace {
+        found.push("shutdown_grace changed".into());
     }
     found
 }
@@ -101,7 +109,7 @@ fn compared<T>(
     gone.chain(rest).collect()
 }
 
-/// The keys whose change a running daemon does not take over.
+/// The keys whose change a daemon that was started with `old` does not take over.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let keys = [
         (
@@ -146,6 +154,7 @@ impl admin::Daemon for Running {
                 name: target.name.clone(),
                 kind: target.kind.name.into(),
                 state: "disabled".into(),
+                mode: target.options.mode.as_str().into(),
                 ..TargetStatus::default()
             });
         }
@@ -154,6 +163,17 @@ impl admin::Daemon for Running {
     }
 
     async fn act(&self, target: &str, action: Action) -> Result<String, ActError> {
+        let config = self.config.load_full();
+        if let Some(target) = config
+            .targets
+            .get(target)
+            .filter(|target| !target.options.enabled)
+        {
+            return Err(ActError::Refused(format!(
+                "{} is disabled in the configuration: remove `enabled = false` there and reload",
+                target.name
+            )));
+        }
         self.dispatchers.act(target, action).await
     }
 
@@ -210,5 +230,22 @@ mod tests {
                 "target t changed"
             ]
         );
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_is_no_difference_and_what_does_not_is() {
+        let [running, moved, later] = [
+            "[listener]\naddress = '127.0.0.1:1'\n",
+            "[listener]\naddress = '127.0.0.1:2'\n",
+            "shutdown_grace = '7s'\n[listener]\naddress = '127.0.0.1:1'\nmax_body = 5\n",
+        ]
+        .map(|text| config(&format!("{text}[apps.a]\nsdk_app_id = 1\n")));
+        assert_eq!(differences(&running, &moved), [""; 0]);
+        assert_eq!(needs_restart(&running, &moved), ["listener.address"]);
+        assert_eq!(
+            differences(&moved, &later),
+            ["listener changed", "shutdown_grace changed"]
+        );
+        assert_eq!(needs_restart(&running, &later), [""; 0]);
     }
 }

@@ -50,7 +50,8 @@ impl Doors {
                 stop_listening.clone(),
             ));
         }
-        let grace = config.shutdown_grace;
+        let reloaded = Arc::clone(&running.config);
+        let grace = move || reloaded.load().shutdown_grace;
         let listener = accept::serve(
             sockets.webhook,
             tls,
@@ -68,7 +69,7 @@ impl Doors {
             tokio::spawn(admin::status_lines(Arc::clone(&admin), stop_admin.clone()));
         }
         let routes = admin::routes(admin, config.admin.token.clone());
-        let patience = Duration::from_secs(1);
+        let patience = || Duration::from_secs(1);
         let admin = accept::serve(
             sockets.admin,
             None,

@@ -25,16 +25,25 @@ pub(super) struct Sockets {
 
 impl Sockets {
     pub(super) async fn get(config: &Config, handed: systemd::Sockets) -> Result<Self, Failure> {
-        let webhook = match handed.webhook {
-            none if none.is_empty() => vec![bind(&config.listener.address).await?],
-            some => take_all(some)?,
+        let address = &config.listener.address;
+        let (webhook, places) = match (handed.webhook, address) {
+            (some, _) if !some.is_empty() => {
+                let sockets = take_all(some)?;
+                let places: Vec<_> = sockets.iter().map(place).collect();
+                (sockets, places.join(" "))
+            }
+            // The kernel knows it by the name it had before it took its own.
+            (_, Address::Unix(_)) => (vec![bind(address).await?], address.to_string()),
+            _ => {
+                let socket = bind(address).await?;
+                let place = place(&socket);
+                (vec![socket], place)
+            }
         };
         let mut admin = take_all(handed.admin)?;
         admin::bind_rest(&config.admin, &mut admin)
             .await
             .map_err(|error| failed("the admin API cannot be served", error))?;
-        let places: Vec<_> = webhook.iter().map(place).collect();
-        let places = places.join(" ");
         tracing::info!(address = %places, "listening");
         Ok(Self {
             webhook,
@@ -59,9 +68,14 @@ async fn bind(address: &Address) -> Result<Socket, Failure> {
                 .await
                 .map(Socket::Tcp)
                 .map_err(|error| {
-                    failed(format!("cannot listen on {address}"), error).help(
-                        "another process may have the port; set listener.address to a free one",
-                    )
+                    let help = match error.kind() {
+                        io::ErrorKind::AddrNotAvailable => {
+                            "no interface of this machine has this address; set listener.address to one that has, \
+                             or to 0.0.0.0 for all"
+                        }
+                        _ => "another process may have the port; set listener.address to a free one",
+                    };
+                    failed(format!("cannot listen on {address}"), error).help(help)
                 })
         }
         Address::Unix(path) => admin::bind_unix(path)

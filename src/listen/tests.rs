@@ -137,7 +137,7 @@ impl Desk {
             limits,
             Arc::clone(&ingest).routes(),
             stop.clone(),
-            Duration::ZERO,
+            || Duration::ZERO,
         ));
         Self {
             ingest,

@@ -38,7 +38,7 @@ async fn receiver(
         || Limits::new(10, MAX_BODY),
         routes,
         stop.clone(),
-        Duration::ZERO,
+        || Duration::ZERO,
     ));
     (url.parse().unwrap(), got, stop.drop_guard())
 }
