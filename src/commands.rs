@@ -25,8 +25,23 @@ use crate::{
 /// # Errors
 /// When standard output cannot be written.
 pub fn print(text: &str) -> Result<(), Failure> {
+    printed(write(text))
+}
+
+/// The same; and whether there is still a reader.
+///
+/// # Errors
+/// When standard output cannot be written.
+fn print_on(text: &str) -> Result<bool, Failure> {
+    let written = write(text);
+    let is_read = written.is_ok();
+    printed(written).map(|()| is_read)
+}
+
+fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// What came of writing to standard output.

@@ -164,12 +164,15 @@ pub fn harmless(text: &str) -> String {
     out
 }
 
-/// JSON that means the same and is harmless: such characters stand in its strings only, as `\u009b`.
+/// JSON that means the same and is harmless: such characters stand in its strings only, as `\u009b`; but for white
+/// space, which stands between them.
 #[must_use]
 pub fn harmless_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for char in json.chars() {
-        if is_harmful(char) && char != '\n' {
+        if matches!(char, '\r' | '\t') {
+            out.push(' ');
+        } else if is_harmful(char) && char != '\n' {
             write!(out, "\\u{:04x}", u32::from(char)).expect("writing into a string does not fail");
         } else {
             out.push(char);
@@ -258,9 +261,9 @@ mod tests {
     #[test]
     fn json_stays_the_same_json() {
         let value = serde_json::json!({"name": "a\u{9b}\u{202e}\n公"});
-        let json = value.to_string() + "\n";
+        let json = format!("\t{value}\r\n");
         let harmless = harmless_json(&json);
-        assert_eq!(harmless, "{\"name\":\"a\\u009b\\u202e\\n公\"}\n");
+        assert_eq!(harmless, " {\"name\":\"a\\u009b\\u202e\\n公\"} \n");
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&harmless).unwrap(),
             value

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use profilesync_target::Document;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{
     clock::Millis,
@@ -193,14 +193,14 @@ pub struct Trouble {
 }
 
 /// `GET /v1/accounts/{sdk_app_id}/{account}/history`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct History {
     /// The newest `EventTime` first.
     pub events: Vec<Event>,
 }
 
 /// One event in an account's history.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event {
     /// `EventTime`
     pub event_time: Millis,
@@ -213,7 +213,7 @@ pub struct Event {
     /// SHA-256 of the canonical body, hex.
     pub digest: String,
     /// The body as received.
-    pub body: Value,
+    pub body: Box<RawValue>,
 }
 
 /// `GET /v1/store`
@@ -302,7 +302,8 @@ impl Delivery {
 impl From<HistoryEntry> for Event {
     fn from(entry: HistoryEntry) -> Self {
         let body = serde_json::from_slice(&entry.body)
-            .unwrap_or_else(|_| String::from_utf8_lossy(&entry.body).into());
+            .or_else(|_| to_raw_value(&String::from_utf8_lossy(&entry.body)))
+            .expect("a string serialises");
         Self {
             event_time: entry.stamp.time,
             received: entry.received,

@@ -1,5 +1,7 @@
 //! `profilesync accounts`: the profiles, as a list or one by one.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
 use profilesync_target::Status as Life;
 use reqwest::StatusCode;
@@ -23,8 +25,8 @@ pub struct AccountsArgs {
     #[arg(long, short, value_name = "TEXT", conflicts_with = "id")]
     query: Option<String>,
     /// List at most so many
-    #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "id")]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value = "100", conflicts_with = "id")]
+    limit: NonZeroUsize,
     /// List from after this one: APP/ID, as the end of the page before says
     #[arg(long, value_name = "APP/ID", conflicts_with = "id")]
     after: Option<String>,
@@ -51,13 +53,22 @@ async fn list(client: &Client, args: &AccountsArgs) -> Result<(), Failure> {
         query.append_pair("q", text);
     }
     if let Some(after) = &args.after {
-        query.append_pair("after", after);
+        query.append_pair("after", &cursor(client, after).await?);
     }
     let path = format!("/v1/accounts?{}", query.finish());
     if args.json {
         return print_json(&client.text(&path).await?);
     }
     print(&page(&client.get(&path).await?, coloured()))
+}
+
+/// What the API takes: it knows apps by their ids alone.
+async fn cursor(client: &Client, after: &str) -> Result<String, Failure> {
+    let status: Status = client.get("/v1/status").await?;
+    Ok(match of_app(after, &apps(&status)) {
+        Some(id) => format!("{}/{}", id.app, id.account),
+        None => after.to_owned(),
+    })
 }
 
 fn page(page: &Accounts, coloured: bool) -> String {
@@ -180,12 +191,8 @@ pub(super) fn path(id: &AccountId) -> String {
 /// The account that an argument means: an id, or app and id. It exists.
 pub(super) async fn find(client: &Client, given: &str) -> Result<AccountId, Failure> {
     let status: Status = client.get("/v1/status").await?;
-    let apps = status
-        .apps
-        .iter()
-        .map(|app| (app.name.as_str(), app.sdk_app_id));
     let mut found = Vec::new();
-    for id in meanings(given, &apps.collect::<Vec<_>>()) {
+    for id in meanings(given, &apps(&status)) {
         match client.text(&path(&id)).await {
             Ok(_) => found.push(id),
             Err(ClientError::Refused(problem)) if problem.status == StatusCode::NOT_FOUND => {}
@@ -208,19 +215,30 @@ pub(super) async fn find(client: &Client, given: &str) -> Result<AccountId, Fail
     }
 }
 
-/// Every account an argument can mean, given the names and ids of the apps.
+/// The names and ids of the apps.
+fn apps(status: &Status) -> Vec<(&str, u64)> {
+    let apps = status.apps.iter();
+    apps.map(|app| (app.name.as_str(), app.sdk_app_id))
+        .collect()
+}
+
+/// Every account an argument can mean.
 fn meanings(given: &str, apps: &[(&str, u64)]) -> Vec<AccountId> {
-    let account = |app, account: &str| AccountId {
+    let of_any = apps.iter().map(|&(_, app)| AccountId {
         app,
-        account: account.into(),
-    };
-    let of_app = given.split_once('/').and_then(|(app, id)| {
-        let named = apps.iter().find(|(name, _)| *name == app);
-        let app = named.map(|&(_, id)| id).or_else(|| app.parse().ok())?;
-        Some(account(app, id))
+        account: given.to_owned(),
     });
-    let of_any = apps.iter().map(|&(_, app)| account(app, given));
-    of_app.into_iter().chain(of_any).collect()
+    of_app(given, apps).into_iter().chain(of_any).collect()
+}
+
+/// What an argument means as APP/ID.
+fn of_app(given: &str, apps: &[(&str, u64)]) -> Option<AccountId> {
+    let (app, id) = given.split_once('/')?;
+    let named = apps.iter().find(|(name, _)| *name == app);
+    Some(AccountId {
+        app: named.map(|&(_, id)| id).or_else(|| app.parse().ok())?,
+        account: id.to_owned(),
+    })
 }
 
 #[cfg(test)]

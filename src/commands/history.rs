@@ -1,5 +1,7 @@
 //! `profilesync history`: the events of one account.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
 
 use super::{accounts, print, print_json};
@@ -16,8 +18,8 @@ pub struct HistoryArgs {
     /// The account: its id, or APP/ID where several apps have it
     id: String,
     /// Show at most so many, the newest
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value = "100")]
+    limit: NonZeroUsize,
     /// Print the JSON of the admin API
     #[arg(long)]
     json: bool,
@@ -37,20 +39,25 @@ pub async fn run(client: &Client, args: &HistoryArgs) -> Result<(), Failure> {
     print(&history.events.iter().map(text).collect::<String>())
 }
 
-/// Two lines: when and what; the body.
+/// When and what, and below it the body.
 fn text(event: &Event) -> String {
     let command = event.command.rsplit("Callback").next().unwrap_or_default();
-    format!(
-        "{}  {}  (received {})\n  {}\n",
+    let mut text = format!(
+        "{}  {}  (received {})\n",
         time(event.event_time),
         harmless(command),
         time(event.received),
-        harmless(&event.body.to_string()),
-    )
+    );
+    for line in event.body.get().lines() {
+        text += &format!("  {}\n", harmless(line));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     #[test]
@@ -61,11 +68,13 @@ mod tests {
             seq: 5,
             command: "OfficialAccount.CallbackAfterOfficialAccountInfoChanged".into(),
             digest: String::new(),
-            body: serde_json::json!({"Name": "New\u{9b}"}),
+            body: RawValue::from_string("{\"Name\":\"New\u{9b}\",\n \"Account\": 1.0}".into())
+                .unwrap(),
         };
         let expected = "\
 2022-12-09T08:26:54.123Z  AfterOfficialAccountInfoChanged  (received 2022-12-09T08:26:54.200Z)
-  {\"Name\":\"New\\u{9b}\"}
+  {\"Name\":\"New\\u{9b}\",
+   \"Account\": 1.0}
 ";
         assert_eq!(text(&event), expected);
     }

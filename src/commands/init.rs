@@ -3,6 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -20,7 +21,7 @@ pub struct InitArgs {
     folder: PathBuf,
 }
 
-/// Writes `profilesync.toml` into the folder and says what to do next. A file that is there stays as it is.
+/// Writes `profilesync.toml` into the folder, to be read by its group, and says what to do next. A file that is there stays as it is.
 ///
 /// # Errors
 /// When the file is there, or cannot be written.
@@ -50,11 +51,15 @@ pub fn run(args: &InitArgs) -> Result<(), Failure> {
 
 fn write(folder: &Path, file: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    OpenOptions::new()
+    let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .open(file)?
-        .write_all(STARTER.as_bytes())
+        .mode(0o640)
+        .open(file)?;
+    // The daemon's user reads it as one of the folder's group. Who may not give it to that group is that user, or will
+    // see what is wrong from the daemon's error.
+    let _ = fchown(&file, None, Some(fs::metadata(folder)?.gid()));
+    file.write_all(STARTER.as_bytes())
 }
 
 #[cfg(test)]
@@ -69,6 +74,7 @@ mod tests {
         let args = InitArgs { folder };
         run(&args).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), STARTER);
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
         fs::write(&file, "mine").unwrap();
         assert_eq!(run(&args).unwrap_err().exit, Exit::Failed);
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");

@@ -6,8 +6,9 @@ use std::{
 };
 
 use clap::Args;
+use profilesync_target::Period;
 
-use super::print;
+use super::{print, print_on};
 use crate::{
     admin::view::{AppStatus, EventCounts, Progress, Status},
     client::{Client, ClientError},
@@ -24,32 +25,44 @@ pub struct StatusArgs {
     #[arg(long, short)]
     watch: bool,
     /// Time between two looks of --watch
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_interval)]
     interval: Duration,
     /// Print the JSON of the admin API (with --watch: one line per look)
     #[arg(long)]
     json: bool,
 }
 
-/// Shows the status once, or until interrupted.
+/// Shows the status once, or until interrupted or nobody reads it any more.
 ///
 /// # Errors
-/// When the daemon does not answer; with `--watch` it is waited for instead.
+/// When the daemon does not answer; with `--watch` that is said, and it is waited for instead.
 pub async fn run(client: &Client, args: &StatusArgs) -> Result<(), Failure> {
     if !args.watch {
         return print(&look(client, args).await?);
     }
     loop {
-        let text = match look(client, args).await {
-            Ok(text) => text,
-            Err(error) => Failure::from(error).report(),
-        };
+        let looked = look(client, args).await;
         if stdout().is_terminal() && !args.json {
             print("\x1b[H\x1b[2J")?;
         }
-        print(&text)?;
+        match looked {
+            Ok(text) if print_on(&text)? => {}
+            Ok(_) => return Ok(()),
+            Err(error) => eprint!("{}", Failure::from(error).report()),
+        }
         tokio::time::sleep(args.interval).await;
     }
+}
+
+/// Any shorter and it would only keep the daemon busy.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if interval < SHORTEST {
+        return Err(format!("the shortest is {}", Period(SHORTEST)));
+    }
+    Ok(interval)
 }
 
 async fn look(client: &Client, args: &StatusArgs) -> Result<String, ClientError> {

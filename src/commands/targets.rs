@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{print, print_json, status};
+use super::{accounts, print, print_json, status};
 use crate::{
     admin::view::{Acted, RetryRequest, Targets},
     client::{Client, segment},
@@ -17,7 +17,7 @@ pub struct TargetsArgs {
     #[command(subcommand)]
     action: Option<TargetsAction>,
     /// Print the JSON of the admin API
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
 }
 
@@ -25,11 +25,7 @@ pub struct TargetsArgs {
 #[derive(Subcommand, Debug)]
 enum TargetsAction {
     /// Show every target (the default)
-    List {
-        /// Print the JSON of the admin API
-        #[arg(long)]
-        json: bool,
-    },
+    List,
     /// Deliver nothing to a target until it is resumed
     Pause {
         /// The target
@@ -59,12 +55,12 @@ enum TargetsAction {
 struct RetryArgs {
     /// The target
     name: String,
-    /// Only this account, even if it was given up on
+    /// Only this account, even if it was given up on: its id, or APP/ID where several apps have it
     #[arg(long, value_name = "ID")]
     account: Option<String>,
-    /// The account's app, where several are configured
-    #[arg(long, value_name = "SDKAPPID", requires = "account")]
-    app: Option<u64>,
+    /// The account's app, by name or SDKAppID
+    #[arg(long, value_name = "APP", requires = "account")]
+    app: Option<String>,
     /// Only accounts that were given up on, and all of those
     #[arg(long, conflicts_with = "account")]
     all_parked: bool,
@@ -76,29 +72,42 @@ struct RetryArgs {
 /// When the daemon does not answer or refuses.
 pub async fn run(client: &Client, args: &TargetsArgs) -> Result<(), Failure> {
     let (name, verb) = match &args.action {
-        None => return list(client, args.json).await,
-        Some(TargetsAction::List { json }) => return list(client, args.json || *json).await,
-        Some(TargetsAction::Retry(which)) => return retry(client, which).await,
+        None | Some(TargetsAction::List) => return list(client, args.json).await,
+        Some(TargetsAction::Retry(which)) => return retry(client, which, args.json).await,
         Some(TargetsAction::Pause { name }) => (name, "pause"),
         Some(TargetsAction::Resume { name }) => (name, "resume"),
         Some(TargetsAction::Backfill { name }) => (name, "backfill"),
         Some(TargetsAction::Approve { name }) => (name, "approve"),
     };
     let path = format!("/v1/targets/{}/{verb}", segment(name));
-    tell(&client.post(&path, &serde_json::json!({})).await?)
+    tell(
+        &client.post(&path, &serde_json::json!({})).await?,
+        args.json,
+    )
 }
 
-async fn retry(client: &Client, which: &RetryArgs) -> Result<(), Failure> {
+async fn retry(client: &Client, which: &RetryArgs, json: bool) -> Result<(), Failure> {
     let path = format!("/v1/targets/{}/retry", segment(&which.name));
+    let given = which.account.as_ref().map(|id| match &which.app {
+        Some(app) => format!("{app}/{id}"),
+        None => id.clone(),
+    });
+    let id = match given {
+        Some(given) => Some(accounts::find(client, &given).await?),
+        None => None,
+    };
     let request = RetryRequest {
-        app: which.app,
-        account: which.account.clone(),
+        app: id.as_ref().map(|id| id.app),
+        account: id.map(|id| id.account),
         all_parked: which.all_parked,
     };
-    tell(&client.post(&path, &request).await?)
+    tell(&client.post(&path, &request).await?, json)
 }
 
-fn tell(acted: &Acted) -> Result<(), Failure> {
+fn tell(acted: &Acted, json: bool) -> Result<(), Failure> {
+    if json {
+        return print_json(&serde_json::json!(acted).to_string());
+    }
     print(&format!("{}\n", harmless(&acted.done)))
 }
 

@@ -13,6 +13,7 @@
 //! - `restart`: stop and start at each stage; nothing lost, nothing sent twice without need
 //! - `shutdown`: SIGTERM with work in flight
 //! - `refuse`: what is not accepted, over the wire and on the command line
+//! - `commands`: what the commands say, to people and to programs
 //! - `examples`: the configurations in config/examples
 //! - `plugin`: `profilesync plugin new` and `plugin test`
 //! - `crash`: kill -9 in a loop; `PROFILESYNC_KILLS=200` for a long one
@@ -25,6 +26,7 @@
 
 #![cfg(test)]
 
+mod commands;
 mod crash;
 mod daemon;
 mod damage;
