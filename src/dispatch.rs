@@ -217,7 +217,7 @@ impl Dispatchers {
         board.update(|status| {
             status.name.clone_from(&opened.name);
             status.kind = opened.kind_name.to_owned();
-            status.mode = publish::mode(opened.options.mode).to_owned();
+            status.mode = opened.options.mode.as_str().to_owned();
             status.state = "waiting".into();
             status.delivered = delivered;
         });

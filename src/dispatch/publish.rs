@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use super::{report, target::Loop};
 use crate::{
     clock::Millis,
-    config::Mode,
     status::{BackfillStatus, TargetStatus},
     store::{StoreError, records::Account},
 };
@@ -85,7 +84,7 @@ impl Loop {
             name: self.target.name.clone(),
             kind: self.target.kind_name.to_owned(),
             state: self.word().to_owned(),
-            mode: mode(self.target.options.mode).to_owned(),
+            mode: self.target.options.mode.as_str().to_owned(),
             due: changes + filling + self.tally.waiting(),
             parked: self.tally.parked(),
             inflight: u64::try_from(self.inflight).unwrap_or(u64::MAX),
@@ -123,13 +122,5 @@ impl Loop {
             self.lag.looked = Some(now);
         }
         Ok(self.lag.since)
-    }
-}
-
-/// As it is written in the configuration.
-pub(super) fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Live => "live",
-        Mode::Shadow => "shadow",
     }
 }

@@ -123,17 +123,22 @@ async fn a_full_disk_refuses_events_and_service_resumes() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     daemon.ready().await;
-    for last in step.saturating_sub(49)..=step {
-        let account = format!("account {}", last % 50);
-        let name = format!("name {last}");
-        until(&format!("{account} is at {name}"), async || {
-            (receiver.name_of(&account)? == name).then_some(())
-        })
-        .await;
-    }
+    arrived(&receiver, step).await;
     let folders = fs::read_dir(&state).unwrap().flatten();
     let aside = folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("damaged"));
     assert_eq!(aside.count(), 0, "a whole index was set aside");
     // The daemon removes its folder, which must be no mount point by then.
     drop(disk);
+}
+
+/// Waits until the last event of each account is at the target.
+async fn arrived(receiver: &Receiver, last: u64) {
+    for step in last.saturating_sub(49)..=last {
+        let account = format!("account {}", step % 50);
+        let name = format!("name {step}");
+        until(&format!("{account} is at {name}"), async || {
+            (receiver.name_of(&account)? == name).then_some(())
+        })
+        .await;
+    }
 }
