@@ -12,6 +12,21 @@ use std::{
 #[error("{0}")]
 pub(crate) struct IndexError(pub(crate) String);
 
+/// Why an index was not opened.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// The files are not what the engine wrote.
+    Damaged(IndexError),
+    /// They may be as good as ever: the disk is full, the process has too many files open, the folder cannot be read.
+    NotNow(IndexError),
+}
+
+impl From<OpenError> for IndexError {
+    fn from((OpenError::Damaged(error) | OpenError::NotNow(error)): OpenError) -> Self {
+        error
+    }
+}
+
 /// Puts (`Some`) and removals (`None`) that become visible together.
 pub(crate) type Batch = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 

@@ -14,10 +14,10 @@ use std::{
 use crate::store::{
     apply::{Changes, retry_at},
     codec::{Meta, Stored, checksum},
-    index::{Index, IndexError},
+    index::{Index, IndexError, OpenError},
     keys,
     records::{Account, DeliveryState, TargetId, TargetState},
-    sled::{OpenError, SledIndex},
+    sled::SledIndex,
     snapshot::Snapshot,
     state_dir::{LastRun, StateDir},
 };

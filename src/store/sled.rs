@@ -3,8 +3,8 @@
 //! sled 0.34.7 panics on damaged files, at opening and at any later read; leaves a `*.generating` file when killed
 //! while it writes its snapshot, and cannot open beside one. So every call is guarded, and whatever goes wrong is an
 //! [`IndexError`]: the caller closes the index and opens or rebuilds it. Closed is not yet let go of: the last write of
-//! a thread of sled's own may still be under way, and until it ends the folder cannot be opened again. One tree with key prefixes and one
-//! `apply_batch` per round is the layout that survived every simulated crash.
+//! a thread of sled's own may still be under way, and until it ends the folder cannot be opened again. One tree with
+//! key prefixes and one `apply_batch` per round is the layout that survived every simulated crash.
 #![expect(
     clippy::disallowed_types,
     reason = "this is the one file that names sled"
@@ -19,22 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::store::index::{Batch, Index, IndexError, Visit};
-
-/// Why an index was not opened.
-#[derive(Debug)]
-pub(crate) enum OpenError {
-    /// The files are not what sled wrote.
-    Damaged(IndexError),
-    /// They may be as good as ever: the disk is full, the process has too many files open, the folder cannot be read.
-    NotNow(IndexError),
-}
-
-impl From<OpenError> for IndexError {
-    fn from((OpenError::Damaged(error) | OpenError::NotNow(error)): OpenError) -> Self {
-        error
-    }
-}
+use crate::store::index::{Batch, Index, IndexError, OpenError, Visit};
 
 /// Bytes of a log segment: large segments cost less disk at the same load.
 const SEGMENT_BYTES: usize = 8 << 20;
