@@ -45,7 +45,7 @@ impl SledIndex {
         let opened = guard(|| {
             let opened = sled::Config::new()
                 .path(folder)
-                .cache_capacity(cache_bytes / 4 * 3) // counted as on disk; in memory a third more
+                .cache_capacity(cache_bytes / 8 * 5) // counted as on disk; in memory it is more
                 .segment_size(SEGMENT_BYTES)
                 .flush_every_ms(Some(FLUSH_EVERY_MS))
                 .open();
