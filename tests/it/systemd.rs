@@ -123,9 +123,8 @@ fn heard(socket: &UnixDatagram, lines: &[&str]) -> String {
     panic!("{lines:?} was not said, but:\n{messages}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn it_reports_start_reload_life_and_stop() {
-    let mut daemon = Daemon::prepare("");
+/// Starts the daemon as systemd would with this watchdog, microseconds; what it says arrives at the socket.
+fn spawn_watched(daemon: &mut Daemon, watchdog: u32) -> UnixDatagram {
     let path = daemon.config().with_file_name("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket
@@ -135,9 +134,16 @@ async fn it_reports_start_reload_life_and_stop() {
     command.args(["run", "-c"]).arg(daemon.config());
     command
         .env("NOTIFY_SOCKET", &path)
-        .env("WATCHDOG_USEC", "400000")
+        .env("WATCHDOG_USEC", watchdog.to_string())
         .env_remove("WATCHDOG_PID");
     daemon.spawn_by(command);
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_reports_start_reload_life_and_stop() {
+    let mut daemon = Daemon::prepare("");
+    let socket = spawn_watched(&mut daemon, 400_000);
 
     heard(&socket, &["READY=1"]);
     assert!(daemon.is_ready().await, "ready means ready");
@@ -160,17 +166,7 @@ async fn it_reports_start_reload_life_and_stop() {
 async fn a_long_stop_is_no_fault() {
     let receiver = Receiver::start(|_| Reply::Hang).await;
     let mut daemon = Daemon::prepare(&receiver.target("crm", "timeout = \"60s\""));
-    let path = daemon.config().with_file_name("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_millis(100)))
-        .unwrap();
-    let mut command = tokio::process::Command::new(BINARY);
-    command.args(["run", "-c"]).arg(daemon.config());
-    command
-        .env("NOTIFY_SOCKET", &path)
-        .env("WATCHDOG_USEC", "2000000");
-    daemon.spawn_by(command);
+    let socket = spawn_watched(&mut daemon, 2_000_000);
     daemon.ready().await;
     daemon
         .sender()
