@@ -35,7 +35,7 @@ pub use mask::Mask;
 pub use name::{Case, file_name};
 pub use outcome::{Answer, Outcome};
 #[cfg(feature = "process")]
-pub use process::{Process, free_port};
+pub use process::{Process, free_port, wait_until_stopped};
 pub use secret::{Secret, SecretError, read_secret};
 pub use settings::{Settings, SettingsError, cleartext, schema_of};
 #[cfg(feature = "tls")]

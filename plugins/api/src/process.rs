@@ -79,6 +79,9 @@ impl Process {
             status.is_ok_and(|status| status.success()),
             "kill -{name} {id}"
         );
+        if name == "STOP" {
+            wait_until_stopped(id);
+        }
     }
 
     /// Ends it as an operator does, and waits until it ended.
@@ -117,6 +120,33 @@ impl Drop for Process {
     }
 }
 
+/// Waits until a process that was sent `STOP` stands still: the signal reaches its threads one after the other, and
+/// until then they answer. One that has ended stands still.
+///
+/// # Panics
+/// When it takes too long.
+pub fn wait_until_stopped(id: u32) {
+    for _ in 0..MOST_LOOKS {
+        if !thread_states(id).contains(|state| !matches!(state, 'T' | 'Z' | 'X')) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("{id} does not stop");
+}
+
+/// One letter for each thread of a process; the letters are those of proc(5), `/proc/pid/stat`.
+fn thread_states(id: u32) -> String {
+    let threads = fs::read_dir(format!("/proc/{id}/task"));
+    threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok())
+        .filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next())
+        .collect()
+}
+
 /// A port of 127.0.0.1 that nothing listens on.
 ///
 /// # Panics
@@ -126,4 +156,46 @@ pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0");
     let address = listener.and_then(|listener| listener.local_addr());
     address.expect("there is a free port").port()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+
+    use super::*;
+
+    /// Three threads that never rest.
+    const BUSY: &str = "import threading\n\
+        def run():\n    while True: pass\n\
+        for _ in range(3): threading.Thread(target=run).start()\n\
+        print('running', flush=True)\n";
+
+    #[test]
+    fn a_stopped_program_stands_still_with_all_its_threads() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("output");
+        let mut process = Process::new(output.clone());
+        let mut python = Command::new("python3");
+        if python.arg("--version").output().is_err() {
+            eprintln!("skipped: there is no python3");
+            return;
+        }
+        process.start(Command::new("python3").args(["-c", BUSY]));
+        let started = || {
+            let mut first = String::new();
+            BufReader::new(File::open(&output).unwrap())
+                .read_line(&mut first)
+                .unwrap();
+            first == "running\n"
+        };
+        while !started() {
+            std::thread::sleep(MOMENT);
+        }
+        let id = process.child.as_ref().unwrap().id();
+        for _ in 0..100 {
+            process.signal("STOP");
+            assert_eq!(thread_states(id), "TTTT");
+            process.signal("CONT");
+        }
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::{
     fs::{self, File},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
+use profilesync_target::{free_port, wait_until_stopped};
 use tempfile::TempDir;
 
 /// Longest wait for a server to start or stop.
@@ -39,11 +40,7 @@ impl Server {
     /// A server that takes connections; `None` when its programs are not on this machine.
     pub(crate) fn start(kind: Kind) -> Option<Self> {
         let dir = TempDir::with_prefix("profilesync-sql-").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let mut server = Self {
             kind,
             port,
@@ -303,13 +300,18 @@ impl Server {
         let id = child.id();
         let children =
             fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-        let mut command = Command::new("kill");
-        command.arg(format!("-{signal}")).arg(id.to_string());
+        let mut ids = vec![id];
         if signal == "STOP" || signal == "CONT" {
-            command.args(children.split_whitespace());
+            ids.extend(children.split_whitespace().flat_map(str::parse::<u32>));
         }
+        let mut command = Command::new("kill");
+        command.arg(format!("-{signal}"));
+        command.args(ids.iter().map(u32::to_string));
         // A child may be gone by now.
         command.stderr(Stdio::null()).status().unwrap();
+        if signal == "STOP" {
+            ids.into_iter().for_each(wait_until_stopped);
+        }
     }
 }
 
