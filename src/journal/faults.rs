@@ -19,7 +19,7 @@ impl Faults {
         Ok(())
     }
 
-    pub(super) fn on_write(&self, _file: &mut File, _bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn on_write(&self, _file: &File, _bytes: &[u8], _at: u64) -> io::Result<()> {
         Ok(())
     }
 
@@ -64,13 +64,13 @@ impl Faults {
         count_down(&mut planned.dir_syncs)
     }
 
-    pub(super) fn on_write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
-        use std::io::Write as _;
+    pub(super) fn on_write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        use std::os::unix::fs::FileExt as _;
 
         let mut planned = self.planned.lock().unwrap();
         let left_behind = planned.written_bytes.min(bytes.len());
         count_down(&mut planned.writes).inspect_err(|_| {
-            file.write_all(&bytes[..left_behind]).unwrap();
+            file.write_all_at(&bytes[..left_behind], at).unwrap();
         })
     }
 

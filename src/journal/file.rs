@@ -4,7 +4,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -14,18 +14,31 @@ use super::{
 };
 use crate::durable::sync_parent;
 
+/// The file is made longer by so much at a time. A sync that has no new length to write costs little more than half.
+const ROOM_BYTES: u64 = 256 << 10;
+
 /// A segment that takes records.
 pub(super) struct SegmentFile {
     segment: Segment,
     file: File,
+    /// Where the next record goes.
     bytes: u64,
+    /// How long the file is: behind the records it holds zeros.
+    length: u64,
+    /// It is not made longer than this for records to come.
+    most: u64,
     faults: Faults,
 }
 
 impl SegmentFile {
     /// Makes a segment, durably. Under its name it appears with its whole header or not at all; a file left by a
-    /// failure is removed.
-    pub(super) fn create(dir: &Path, header: Header, faults: &Faults) -> io::Result<Self> {
+    /// failure is removed. Room for records is made up to a length of `most` bytes.
+    pub(super) fn create(
+        dir: &Path,
+        header: Header,
+        most: u64,
+        faults: &Faults,
+    ) -> io::Result<Self> {
         let segment = Segment::new(dir, header.first);
         let unused = segment.unused_path();
         // no record is in what is removed; if it stays, the next start removes it or finds it empty
@@ -40,6 +53,8 @@ impl SegmentFile {
             segment,
             file,
             bytes: HEADER_BYTES as u64,
+            length: HEADER_BYTES as u64,
+            most,
             faults: faults.clone(),
         })
     }
@@ -59,19 +74,30 @@ impl SegmentFile {
         self.bytes == HEADER_BYTES as u64
     }
 
-    /// How long it is.
+    /// How much of it is written.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Writes and syncs.
-    pub(super) fn append(&mut self, records: &[u8]) -> io::Result<()> {
-        self.faults.on_write(&mut self.file, records)?;
-        self.file.write_all(records)?;
+    /// Writes and syncs; where the file becomes longer, with room for more, for which `records` is used.
+    pub(super) fn append(&mut self, records: &mut Vec<u8>) -> io::Result<()> {
+        let end = self.bytes + records.len() as u64;
+        if self.length < end {
+            self.length = self.most.min(end + ROOM_BYTES).max(end);
+            let room = usize::try_from(self.length - end).expect("it is at most ROOM_BYTES");
+            records.resize(records.len() + room, 0);
+        }
+        self.faults.on_write(&self.file, records, self.bytes)?;
+        self.file.write_all_at(records, self.bytes)?;
         self.faults.on_sync()?;
         self.file.sync_data()?;
-        self.bytes += records.len() as u64;
+        self.bytes = end;
         Ok(())
+    }
+
+    /// Gives the room back; where that fails, the next start does it.
+    pub(super) fn close(self) {
+        let _ = self.file.set_len(self.bytes);
     }
 
     /// Removes the file, in which nothing is acknowledged. If it stays, readers step over its records all the same.

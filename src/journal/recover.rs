@@ -99,7 +99,7 @@ fn examine(segment: Segment, recovered: &mut Recovered) -> io::Result<bool> {
             recovered.report(&segment, &what);
         }
     }
-    let tail = scan.file_bytes().saturating_sub(scan.position());
+    let tail = scan.tail_bytes()?;
     // each record behind the last whole one had a number, and none of them is given out again
     let used = scan.last() + tail.div_ceil(MIN_RECORD_BYTES as u64);
     let is_empty = scan.last() < segment.first;
@@ -132,20 +132,21 @@ fn examine(segment: Segment, recovered: &mut Recovered) -> io::Result<bool> {
             if header.is_err() {
                 recovered.report(&segment, "the header is damaged");
             }
-            settle(&segment, scan.position(), tail, recovered);
+            settle(&scan, tail, recovered);
         }
     }
     Ok(true)
 }
 
-/// Cuts the torn tail and syncs what stays. A failure is reported, no more: readers stop at the last whole record
-/// even when the tail stays, because the next segment says so.
-fn settle(segment: &Segment, end: u64, tail: u64, recovered: &mut Recovered) {
+/// Cuts the room and the torn tail in it, and syncs what stays. A failure is reported, no more: readers stop at the last
+/// whole record even when the tail stays, because the next segment says so.
+fn settle(scan: &Scan, tail: u64, recovered: &mut Recovered) {
+    let (segment, end) = (scan.segment(), scan.position());
     let settled = File::options()
         .write(true)
         .open(&segment.path)
         .and_then(|file| {
-            if tail > 0 {
+            if scan.file_bytes() > end {
                 file.set_len(end)?;
             }
             file.sync_all()

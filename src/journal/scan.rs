@@ -13,8 +13,8 @@ use super::{
     segment::{self, Decoded, HEADER_BYTES, Header, MARK, MIN_RECORD_BYTES, NoHeader, Segment},
 };
 
-/// Bytes asked of the file at once.
-const READ_BYTES: usize = 256 << 10;
+/// Bytes asked of the file at once. Whoever follows the writer reads the room behind the newest record too.
+const READ_BYTES: usize = 64 << 10;
 /// What a disk fails to read at once.
 const BLOCK_BYTES: u64 = 4096;
 
@@ -105,6 +105,18 @@ impl Scan {
     /// Behind the last record given out.
     pub(super) fn position(&self) -> u64 {
         self.offset + self.at as u64
+    }
+
+    /// How many bytes behind the last record given out may be of others: those up to the last that is not zero, or all
+    /// when some cannot be read.
+    pub(super) fn tail_bytes(&mut self) -> io::Result<u64> {
+        while self.read(READ_BYTES)? > 0 {}
+        if self.unreadable {
+            return Ok(self.file_bytes().saturating_sub(self.position()));
+        }
+        let ahead = &self.buffer[self.at..];
+        let last = ahead.iter().rposition(|&byte| byte != 0);
+        Ok(last.map_or(0, |last| last as u64 + 1))
     }
 
     /// The file's length, or more when even that cannot be read.

@@ -8,7 +8,7 @@
 //! header: magic 8 | version 3 | first 10 | after 10 | CRC-32C 5
 //! record: marker 4 | length 4 | CRC-32C 5 | seq 10 | received 10 | app 10 | command length 3 | command | body
 //! ```
-//! A record's length and checksum are of everything after the checksum.
+//! A record's length and checksum are of everything after the checksum. Zeros behind the last record are room for more.
 
 use std::{
     fs, io,

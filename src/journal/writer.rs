@@ -172,7 +172,7 @@ impl Writer {
         }
         self.next = Some(next);
         let started = Instant::now();
-        let appended = segment.append(&self.buffer);
+        let appended = segment.append(&mut self.buffer);
         let metrics = &self.options.metrics;
         metrics
             .commit_seconds
@@ -267,8 +267,10 @@ impl Writer {
             first: next,
             after: *self.channels.synced.borrow(),
         };
-        let dir = &self.options.dir;
-        match SegmentFile::create(dir, header, &self.faults) {
+        let Options {
+            dir, segment_bytes, ..
+        } = &self.options;
+        match SegmentFile::create(dir, header, *segment_bytes, &self.faults) {
             Ok(segment) => Ok((segment, next)),
             Err(error) => {
                 self.next = Some(next + 1);
@@ -311,7 +313,9 @@ impl Writer {
 impl Drop for Writer {
     /// However the thread ends, nobody goes on waiting for it or believes it to be well.
     fn drop(&mut self) {
-        self.segment = None;
+        if let Some(segment) = self.segment.take() {
+            segment.close();
+        }
         let _ = self.set_health(Err(STOPPED.into()));
         self.channels.stopped.cancel();
     }

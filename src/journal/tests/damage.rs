@@ -34,11 +34,13 @@ async fn a_tail_torn_anywhere_is_cut() {
     let path = Segment::new(dir.path(), 1).path;
     let whole = fs::read(&path).unwrap();
     let bounds = bounds(&whole);
-    for length in 0..=whole.len() {
+    // With the room for more behind it, and without.
+    for (length, room) in (0..=whole.len()).flat_map(|length| [(length, 0), (length, 5000)]) {
         for name in names(dir.path()) {
             fs::remove_file(dir.path().join(name)).unwrap();
         }
-        fs::write(&path, &whole[..length]).unwrap();
+        let torn = [&whole[..length], &vec![0; room]].concat();
+        fs::write(&path, torn).unwrap();
         let kept = bounds[1..].partition_point(|&end| end <= length);
         let (journal, opened) = open(dir.path());
         assert_eq!(opened.last_seq, kept as u64, "{length} bytes");

@@ -123,6 +123,7 @@ impl Model {
             let mut record = Vec::new();
             segment::encode(&mut record, 1, &entry("never whole"));
             record.pop();
+            record.resize(record.len() + 300, 0);
             let file = std::fs::File::options().append(true).open(newest.path);
             file.unwrap().write_all(&record).unwrap();
         }
