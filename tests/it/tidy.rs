@@ -213,3 +213,32 @@ fn the_list_of_kinds_is_sorted() {
     let full = table("Cargo.toml")["features"]["full"].clone();
     assert_eq!(full, Value::from(kinds), "the feature `full` is all kinds");
 }
+
+#[test]
+fn the_tests_that_readme_names_are_there() {
+    let readme = read("README.md");
+    let promise = readme
+        .split("\n## ")
+        .find(|section| section.starts_with("The promise"));
+    let named = promise
+        .unwrap()
+        .split('`')
+        .filter(|text| text.contains("::"));
+    let sources = sources();
+    let is_there = |path: &str| {
+        let path: Vec<_> = path.split("::").filter(|part| *part != "tests").collect();
+        let (test, modules) = path.split_last().unwrap();
+        let file = modules.join("/");
+        sources.iter().any(|(name, text)| {
+            let name = name.replace("/tests/", "/").replace("/tests.rs", ".rs");
+            let holds =
+                name.ends_with(&format!("/{file}.rs")) && text.contains(&format!("fn {test}("));
+            holds || name.ends_with(&format!("/{file}/{test}.rs"))
+        })
+    };
+    let gone = named.filter(|path| !is_there(path));
+    none(
+        gone.map(|path| format!("README.md: no test {path}"))
+            .collect(),
+    );
+}

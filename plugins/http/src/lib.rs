@@ -249,21 +249,22 @@ impl Http {
         request: &Request,
         authorization: Option<&reqwest::header::HeaderValue>,
     ) -> Result<Response, Outcome> {
-        let mut headers = request.headers.clone();
+        let mut sent = reqwest::Request::new(request.method.clone(), request.url.clone());
+        sent.headers_mut().clone_from(&request.headers);
         if let Some(authorization) = authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
+            sent.headers_mut()
+                .insert(AUTHORIZATION, authorization.clone());
         }
-        let mut builder = self
-            .client
-            .request(request.method.clone(), request.url.clone())
-            .headers(headers);
         if !request.body.is_empty() {
-            builder = builder.body(request.body.clone());
+            *sent.body_mut() = Some(request.body.clone().into());
         }
-        builder.send().await.map_err(|error| Outcome::Fault {
-            reason: self.secrets.hide(&transport(&host(&request.url), error)),
-            after: None,
-        })
+        self.client
+            .execute(sent)
+            .await
+            .map_err(|error| Outcome::Fault {
+                reason: self.secrets.hide(&transport(&host(&request.url), error)),
+                after: None,
+            })
     }
 }
 

@@ -88,7 +88,7 @@ impl Maker {
             headers.insert(&made.name, made.make(document)?);
         }
         headers.insert(REVISION, HeaderValue::from(document.revision));
-        self.sign(&mut headers, &sign::message_id(document), now, &body);
+        self.sign(&mut headers, || sign::message_id(document), now, &body);
         Ok(Request {
             method: action.method.clone(),
             url: action.place.url(document)?,
@@ -106,7 +106,7 @@ impl Maker {
     ) -> Request {
         let body = Body::array(bodies);
         let mut headers = self.headers.clone();
-        self.sign(&mut headers, &sign::batch_id(documents), now, &body);
+        self.sign(&mut headers, || sign::batch_id(documents), now, &body);
         Request {
             method: self.update.method.clone(),
             url: self.update.place.base.clone(),
@@ -115,13 +115,20 @@ impl Maker {
         }
     }
 
-    fn sign(&self, headers: &mut HeaderMap, id: &str, now: Timestamp, body: &[u8]) {
+    fn sign(
+        &self,
+        headers: &mut HeaderMap,
+        id: impl FnOnce() -> String,
+        now: Timestamp,
+        body: &[u8],
+    ) {
         if self.keys.is_empty() {
             return;
         }
-        let mut signatures = ascii(&sign::signatures(&self.keys, id, now.as_second(), body));
+        let id = id();
+        let mut signatures = ascii(&sign::signatures(&self.keys, &id, now.as_second(), body));
         signatures.set_sensitive(true);
-        headers.insert(ID, ascii(id));
+        headers.insert(ID, ascii(&id));
         headers.insert(TIMESTAMP, HeaderValue::from(now.as_second()));
         headers.insert(SIGNATURE, signatures);
     }
