@@ -1,7 +1,7 @@
 //! What a loop does with the results of its calls: judge them, log them, have them written, and go on once they are.
 
 use profilesync_target::Outcome;
-use tokio::{task::JoinError, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     books::{Settled, Written},
@@ -23,8 +23,7 @@ use crate::{
 
 impl Loop {
     /// A call ended.
-    pub(super) fn finish(&mut self, done: Result<(Call, Fate), JoinError>) {
-        let (call, fate) = done.expect("a call catches panics, and a loop at work aborts none");
+    pub(super) fn finish(&mut self, call: Call, fate: Fate) {
         let now = Instant::now();
         self.inflight -= call.attempts.len();
         self.calls_again -= usize::from(call.again);

@@ -6,11 +6,10 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use profilesync_target::Delivery;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -79,7 +78,7 @@ pub(super) struct Loop {
     pub(super) delivered: u64,
     /// Accounts in calls.
     pub(super) inflight: usize,
-    pub(super) calls: JoinSet<(Call, Fate)>,
+    pub(super) calls: FuturesUnordered<BoxFuture<'static, (Call, Fate)>>,
     /// Calls of accounts that failed before.
     pub(super) calls_again: usize,
     /// Which lane goes first in the next call.
@@ -126,7 +125,7 @@ impl Loop {
             shown_busy: false,
             lag: Lag::new(),
             inflight: 0,
-            calls: JoinSet::new(),
+            calls: FuturesUnordered::new(),
             calls_again: 0,
             again_first: false,
             call_at: now,
@@ -163,7 +162,7 @@ impl Loop {
             }
         };
         // The next loop must not call for an account while a call of this one is under way.
-        self.calls.shutdown().await;
+        self.calls.clear();
         end
     }
 
@@ -195,10 +194,10 @@ impl Loop {
                 () = stop.cancelled(), if !stopping => {}
                 // Early: what is known of one index must not be written to the next.
                 Ok(()) = phase.changed() => return Err(StoreError("it was closed".into())),
-                Some(done) = self.calls.join_next() => {
-                    self.finish(done);
-                    while let Some(done) = self.calls.try_join_next() {
-                        self.finish(done);
+                Some((call, fate)) = self.calls.next() => {
+                    self.finish(call, fate);
+                    while let Some(Some((call, fate))) = self.calls.next().now_or_never() {
+                        self.finish(call, fate);
                     }
                 }
                 written = self.books.written() => match written {
@@ -286,7 +285,7 @@ impl Loop {
             started: now,
         };
         self.calls
-            .spawn(call::make(Arc::clone(&self.target), call, documents));
+            .push(call::make(Arc::clone(&self.target), call, documents).boxed());
         Ok(Started::Call)
     }
 
