@@ -32,10 +32,7 @@ use crate::{
     journal::{self, Journal},
     listen::Ingest,
     metrics::Metrics,
-    store::{
-        self, Applier, Store,
-        state_dir::{LastRun, StateDir},
-    },
+    store::{self, Applier, Store, state_dir::StateDir},
     systemd,
     targets::{self, OpenedTarget},
 };
@@ -133,7 +130,7 @@ impl Daemon {
             tls.map_err(|error| failed("the listener's certificate cannot be used", error))?;
         let metrics = Metrics::new();
         let last_run = dir.begin_run();
-        let journal = open_journal(&dir, last_run, &metrics)?;
+        let journal = open_journal(&dir, &metrics)?;
         let config = Arc::new(ArcSwap::from_pointee(config));
         let options = store_options(&config, &metrics);
         let (store, applier) = Applier::start(Arc::new(dir), last_run, &journal, options);
@@ -211,17 +208,13 @@ fn hold(path: &Path) -> Result<StateDir, Failure> {
     StateDir::hold(path).map_err(Failure::from)
 }
 
-fn open_journal(dir: &StateDir, last_run: LastRun, metrics: &Metrics) -> Result<Journal, Failure> {
+fn open_journal(dir: &StateDir, metrics: &Metrics) -> Result<Journal, Failure> {
     let options = journal::Options {
         dir: dir.journal(),
         segment_bytes: journal::SEGMENT_BYTES,
         reserve_bytes: RESERVE_BYTES,
         floor: dir.journal_floor(),
-        gap: if last_run == LastRun::Clean {
-            0
-        } else {
-            SEQ_GAP
-        },
+        gap: SEQ_GAP,
         metrics: metrics.clone(),
     };
     let (journal, _) =

@@ -110,13 +110,23 @@ impl Scan {
     /// How many bytes behind the last record given out may be of others: those up to the last that is not zero, or all
     /// when some cannot be read.
     pub(super) fn tail_bytes(&mut self) -> io::Result<u64> {
-        while self.read(READ_BYTES)? > 0 {}
-        if self.unreadable {
-            return Ok(self.file_bytes().saturating_sub(self.position()));
+        let start = self.position();
+        let mut end = start;
+        loop {
+            let ahead = &self.buffer[self.at..];
+            if let Some(last) = ahead.iter().rposition(|&byte| byte != 0) {
+                end = self.position() + last as u64 + 1;
+            }
+            self.at = self.buffer.len();
+            if !self.fill(1)? {
+                break;
+            }
         }
-        let ahead = &self.buffer[self.at..];
-        let last = ahead.iter().rposition(|&byte| byte != 0);
-        Ok(last.map_or(0, |last| last as u64 + 1))
+        self.go_back(start);
+        if self.unreadable {
+            end = self.file_bytes();
+        }
+        Ok(end.saturating_sub(start))
     }
 
     /// The file's length, or more when even that cannot be read.
@@ -259,13 +269,7 @@ impl Scan {
 
 /// Whether an error will be the same next time.
 fn is_damage(error: &io::Error) -> bool {
-    const LASTING: [Errno; 6] = [
-        Errno::IO,
-        Errno::UCLEAN,
-        Errno::BADMSG,
-        Errno::ACCESS,
-        Errno::PERM,
-        Errno::ISDIR,
-    ];
+    // Not that it may not be read: then it is whole, and to go on without it would lose it.
+    const LASTING: [Errno; 4] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::ISDIR];
     Errno::from_io_error(error).is_some_and(|errno| LASTING.contains(&errno))
 }

@@ -194,3 +194,27 @@ async fn a_torn_tail_of_the_journal_loses_nothing() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_journal_that_lost_its_end_is_applied() {
+    let mut daemon = Daemon::start("").await;
+    let sender = daemon.sender();
+    let named = |account: &str| change(account, clock::now(), &json!({ "Name": "x" }));
+    for number in 0..20 {
+        sender.send(&named(&format!("a{number}"))).await;
+    }
+    daemon.settled(&[]).await;
+    daemon.stop().await;
+    let journal = daemon.state().join("journal");
+    for file in files(&journal) {
+        damage(&journal.join(file), Damage::Halve);
+    }
+    daemon.spawn();
+    daemon.ready().await;
+    daemon.sender().send(&named("later")).await;
+    until("it is applied", async || {
+        let (status, _) = daemon.get("/v1/accounts/1400000000/later").await?;
+        (status == 200).then_some(())
+    })
+    .await;
+}
