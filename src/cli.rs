@@ -74,7 +74,7 @@ Examples:
 const STORE_EXAMPLES: &str = "\
 Examples:
   profilesync store backup /var/backups/profilesync.snapshot
-  systemctl stop profilesync && profilesync store check
+  systemctl stop profilesync && sudo -u profilesync profilesync store check
   profilesync store dump | jq .";
 
 const ACCOUNTS_EXAMPLES: &str = "\

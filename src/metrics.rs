@@ -66,6 +66,8 @@ pub struct Metrics {
     pub store_bytes: Gauge,
     /// How often the index was set aside and rebuilt since the start.
     pub store_rebuilds: Counter,
+    /// 1 while the store is open and follows the journal, else 0.
+    pub store_ready: Gauge,
     /// Records of the journal that were damaged and stepped over.
     pub journal_damaged: Counter,
     /// Whether the last reload of the configuration succeeded.
@@ -155,6 +157,7 @@ impl Metrics {
         let accounts = Gauge::default();
         let store_bytes = Gauge::default();
         let store_rebuilds = Counter::default();
+        let store_ready = Gauge::default();
         let journal_damaged = Counter::default();
         let config_last_reload_successful = Gauge::default();
         config_last_reload_successful.set(1);
@@ -177,6 +180,7 @@ impl Metrics {
             accounts "Accounts known",
             store_bytes "Bytes on disk of the state directory",
             store_rebuilds "Times the index was set aside and rebuilt",
+            store_ready "Whether the store is open and follows the journal",
             journal_damaged "Damaged journal records stepped over",
             config_last_reload_successful "Whether the last reload succeeded",
             deliveries "Deliveries by result",
@@ -200,6 +204,7 @@ impl Metrics {
             accounts,
             store_bytes,
             store_rebuilds,
+            store_ready,
             journal_damaged,
             config_last_reload_successful,
             deliveries,

@@ -400,6 +400,9 @@ impl Store {
         let Writer::Thread(applier) = &self.0.writer else {
             return Err("the store is in memory".into());
         };
+        if let Phase::Failed { reason } = &*self.0.phase.borrow() {
+            return Err(format!("the store failed: {reason}"));
+        }
         let (done, written) = oneshot::channel();
         let gone = || "the store is stopping".to_owned();
         applier

@@ -198,6 +198,9 @@ impl From<OfflineError> for Failure {
             OfflineError::Hold(error) => error.into(),
             OfflineError::NoState(_) => Self::new(Exit::Failed, error.to_string())
                 .help("say which with --state-dir DIR, or -c FILE"),
+            OfflineError::NotOwner { owner, .. } => Self::new(Exit::Failed, error.to_string()).help(
+                format!("be that user: `sudo -u profilesync profilesync store …`, or `sudo -u '#{owner}' …`"),
+            ),
             error => Self::new(Exit::Failed, chain(&error)),
         }
     }

@@ -152,10 +152,12 @@ impl Worker {
             // It reads the index, which must be let go of.
             self.snapshots.join(&self.dir);
             tracing::error!(%error, "the store failed; it is opened anew");
+            self.options.metrics.store_ready.set(0);
             self.store
                 .0
                 .phase
                 .send_replace(Phase::Failed { reason: error.0 });
+            self.tell_lag();
             let stopped = self.runtime.block_on(async {
                 tokio::time::timeout(PAUSE, self.stop.cancelled())
                     .await
@@ -217,6 +219,7 @@ impl Worker {
             self.tell_applied(&session.meta, Some(session.meta.applied));
             self.drop_stale(&session);
             self.store.0.phase.send_replace(Phase::Ready);
+            self.options.metrics.store_ready.set(1);
             self.follow(&mut session)?;
         }
         self.close(session)
@@ -371,11 +374,7 @@ impl Worker {
             *applied = meta.applied.max(*applied);
             newer
         });
-        let lag = self.synced.borrow().saturating_sub(self.store.applied());
-        self.options
-            .metrics
-            .apply_lag_events
-            .set(i64::try_from(lag).unwrap_or(i64::MAX));
+        self.tell_lag();
         self.options
             .metrics
             .accounts
@@ -383,6 +382,12 @@ impl Worker {
         if let Some(seq) = changed {
             self.store.0.changed.send_replace(seq);
         }
+    }
+
+    fn tell_lag(&self) {
+        let lag = self.synced.borrow().saturating_sub(self.store.applied());
+        let lag = i64::try_from(lag).unwrap_or(i64::MAX);
+        self.options.metrics.apply_lag_events.set(lag);
     }
 
     fn keep_house(&mut self, session: &mut Session) -> Result<(), IndexError> {

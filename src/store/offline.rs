@@ -7,6 +7,7 @@ use std::{
     io::{self, Write},
     num::NonZeroU32,
     ops::ControlFlow,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -45,6 +46,17 @@ pub enum OfflineError {
     /// The state directory is none.
     #[error("{} is no state directory: it has no folder `journal`", .0.display())]
     NoState(PathBuf),
+    /// The state directory is another user's, whose daemon could not use what is written here.
+    #[error(
+        "{} belongs to the user with the number {owner}, whose daemon cannot use what others write there",
+        path.display()
+    )]
+    NotOwner {
+        /// The state directory.
+        path: PathBuf,
+        /// The user's number.
+        owner: u32,
+    },
     /// The index cannot be used.
     #[error(
         "the index cannot be used: {0}; `profilesync store rebuild` builds it anew from snapshot and journal"
@@ -111,7 +123,20 @@ fn hold(root: &Path) -> Result<StateDir, OfflineError> {
     if !root.join("journal").is_dir() {
         return Err(OfflineError::NoState(root.to_owned()));
     }
+    be_owner(root)?;
     Ok(StateDir::hold(root)?)
+}
+
+/// Root may write anywhere, and would leave files that are root's.
+fn be_owner(root: &Path) -> Result<(), OfflineError> {
+    let folder = fs::metadata(root.join("journal")).or_else(|_| fs::metadata(root));
+    match folder.map(|folder| folder.uid()) {
+        Ok(owner) if owner != rustix::process::geteuid().as_raw() => Err(OfflineError::NotOwner {
+            path: root.to_owned(),
+            owner,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Opens the index and reads all of it.
@@ -278,6 +303,7 @@ pub fn backup(root: &Path, to: &Path) -> Result<u64, OfflineError> {
 /// When the backup is damaged, or files cannot be moved.
 pub fn restore(root: &Path, from: &Path, discard_journal: bool) -> Result<PathBuf, OfflineError> {
     let applied = prove(from).map_err(io_error(from))?;
+    be_owner(root)?;
     let dir = StateDir::hold(root)?;
     // First what can fail, so that a full disk changes nothing.
     let copy = root.join("restore");

@@ -54,7 +54,7 @@ pub(crate) fn open(
     progress: &dyn Fn(Progress),
 ) -> Result<Opened, IndexError> {
     let mut rebuilt = false;
-    if dir.index().exists() {
+    if dir.index().symlink_metadata().is_ok() {
         progress(Progress::Checking);
         match open_existing(dir, cache_bytes, last_run)? {
             Found::Good(index, meta) => {
@@ -101,6 +101,9 @@ fn open_existing(dir: &StateDir, cache_bytes: u64, last_run: LastRun) -> Result<
     if last_run == LastRun::Rebooted {
         let reason = "the machine went down without a clean stop";
         return Ok(Found::Damaged(IndexError(reason.into())));
+    }
+    if !dir.index().is_dir() {
+        return Ok(Found::Damaged(IndexError("it is no folder".into())));
     }
     let index = match SledIndex::open(&dir.index(), cache_bytes) {
         Ok(index) => index,
@@ -197,6 +200,14 @@ fn rebuild(
                     "the index is rebuilt from a snapshot"
                 );
                 return Ok(loaded);
+            }
+            // It is whole, for all that is known: an older one in its place would lose what only this one has.
+            Err(Load::Snapshot(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                remove(dir)?;
+                let path = path.display();
+                return Err(IndexError(format!(
+                    "the snapshot {path} cannot be read: {error}"
+                )));
             }
             Err(Load::Snapshot(error)) => {
                 tracing::error!(path = %path.display(), %error, "a snapshot is passed over");

@@ -112,7 +112,10 @@ fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
             .is_some_and(|extension| extension == "generating")
         {
             tracing::warn!(path = %path.display(), "removing a snapshot that sled did not finish");
-            fs::remove_file(path)?;
+            match path.is_dir() {
+                true => fs::remove_dir_all(path)?,
+                false => fs::remove_file(path)?,
+            }
         }
     }
     Ok(())

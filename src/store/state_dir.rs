@@ -31,9 +31,9 @@ pub enum HoldError {
         holder: String,
     },
     /// It cannot be made or locked.
-    #[error("the state directory {} cannot be used", path.display())]
+    #[error("the state directory cannot be used because of {}", path.display())]
     Io {
-        /// The directory.
+        /// The directory, or what of it.
         path: PathBuf,
         /// Why.
         #[source]
@@ -58,9 +58,9 @@ impl StateDir {
     /// # Errors
     /// When another process holds it, or it cannot be made or locked.
     pub fn hold(root: &Path) -> Result<Self, HoldError> {
-        let io = |source| HoldError::Io {
-            path: root.to_owned(),
-            source,
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| HoldError::Io { path, source }
         };
         for folder in [
             root.to_owned(),
@@ -70,7 +70,7 @@ impl StateDir {
             // Profiles are nobody else's business.
             let mut private = DirBuilder::new();
             private.recursive(true).mode(0o700);
-            private.create(folder).map_err(io)?;
+            private.create(&folder).map_err(io(&folder))?;
         }
         let path = root.join("lock");
         let mut lock = File::options()
@@ -78,21 +78,22 @@ impl StateDir {
             .write(true)
             .create(true)
             .truncate(false)
-            .open(path)
-            .map_err(io)?;
+            .open(&path)
+            .map_err(io(&path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                lock.read_to_string(&mut holder).map_err(io)?;
+                lock.read_to_string(&mut holder).map_err(io(&path))?;
                 return Err(HoldError::Held {
                     path: root.to_owned(),
                     holder: holder.trim().to_owned(),
                 });
             }
-            Err(TryLockError::Error(error)) => return Err(io(error)),
+            Err(TryLockError::Error(error)) => return Err(io(&path)(error)),
         }
-        remove_unfinished(&root.join("snapshots")).map_err(io)?;
+        let snapshots = root.join("snapshots");
+        remove_unfinished(&snapshots).map_err(io(&snapshots))?;
         // Only informs a second process; a full disk must not keep the daemon from starting.
         let note = format!("process {}\n", std::process::id());
         if lock
@@ -202,7 +203,10 @@ impl StateDir {
     /// bounded.
     pub(crate) fn set_index_aside(&self) -> io::Result<PathBuf> {
         for old in self.damaged()? {
-            fs::remove_dir_all(&old)?;
+            match old.is_dir() {
+                true => fs::remove_dir_all(&old)?,
+                false => fs::remove_file(&old)?,
+            }
         }
         let aside = self.root.join(format!("damaged-{}", clock::now()));
         fs::rename(self.index(), &aside)?;

@@ -83,6 +83,22 @@ async fn a_restored_state_is_not_damaged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_users_state_is_left_alone() {
+    let mut daemon = Daemon::start("").await;
+    daemon.stop().await;
+    let owned = std::os::unix::fs::chown(daemon.state().join("journal"), Some(65_534), None);
+    if owned.is_err() {
+        eprintln!("skipped: only root may give files away");
+        return;
+    }
+    for action in ["check", "rebuild"] {
+        let (code, _, said) = daemon.command(&["store", action]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("sudo -u '#65534'"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_restart_is_what_differs_from_what_runs() {
     let daemon = Daemon::start("").await;
     let text = fs::read_to_string(daemon.config()).unwrap();
