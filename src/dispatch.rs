@@ -1,9 +1,9 @@
 //! Brings every target to the newest revision of every account: one loop per target, none waits for another.
 //!
 //! A loop ([`target`]) takes its work from the store - changes beyond its cursor, retries whose time has come, a
-//! backfill ([`work`]) - decides whether the target is to be told ([`due`]), calls it ([`call`]), judges whom a
-//! failure is to be blamed on ([`judge`]) and writes down what came of it ([`results`], [`settle`], [`books`]). What
-//! the store holds is all there is to know: a loop that is lost goes on from there.
+//! backfill ([`work`]) - gathers those that the target is to be told of ([`gather`], [`due`]), calls it ([`call`]),
+//! judges whom a failure is to be blamed on ([`judge`]) and writes down what came of it ([`results`], [`settle`],
+//! [`books`]). What the store holds is all there is to know: a loop that is lost goes on from there.
 
 mod act;
 mod backoff;
@@ -13,6 +13,7 @@ mod call;
 mod due;
 mod enroll;
 mod feed;
+mod gather;
 mod guard;
 mod hand;
 mod judge;
@@ -213,13 +214,14 @@ impl Dispatchers {
     fn launch(&self, opened: Arc<OpenedTarget>, old: Option<Running>) -> Running {
         let (commands, receiver) = mpsc::channel(ORDERS);
         let board = Board::default();
-        let delivered = old.as_ref().map_or(0, |old| old.board.read().delivered);
+        // As it was, until the loop has looked: it waits for the calls of the old one.
+        let before = old.as_ref().map(|old| old.board.read());
         board.update(|status| {
+            *status = before.unwrap_or_default();
             status.name.clone_from(&opened.name);
             status.kind = opened.kind_name.to_owned();
             status.mode = opened.options.mode.as_str().to_owned();
             status.state = "waiting".into();
-            status.delivered = delivered;
         });
         let stop = self.stop.child_token();
         let predecessor = old.map(|old| {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Deliveries read in one step of a sweep.
-const PAGE: usize = 128;
+const PAGE: usize = 1024;
 
 /// An order to a loop.
 #[derive(Debug)]
@@ -34,10 +34,11 @@ pub(super) enum Order {
 }
 
 /// A walk over all deliveries that makes parked or waiting ones due.
-#[derive(Debug)]
 pub(super) struct Sweep {
     after: Option<AccountId>,
     only_parked: bool,
+    /// Told when it is over: whoever asked is to know if it is not.
+    replies: Vec<(Reply, String)>,
 }
 
 impl Loop {
@@ -82,13 +83,16 @@ impl Loop {
                     self.tries(&format!("{waiting} waiting and {parked}"))
                 };
                 // One that is under way is not cut short: what it has not reached is met again.
-                let under_way = self.sweep.take();
-                self.sweep = Some(Sweep {
+                let sweep = self.sweep.get_or_insert_with(|| Sweep {
                     after: None,
-                    only_parked: only_parked && under_way.is_none_or(|sweep| sweep.only_parked),
+                    only_parked,
+                    replies: Vec::new(),
                 });
+                sweep.after = None;
+                sweep.only_parked &= only_parked;
+                sweep.replies.push((reply, text));
                 self.judge.breaker.probe_now(Instant::now());
-                text
+                return Ok(());
             }
             Order::Retry(ids) => match self.retry(&ids)? {
                 Ok(text) => text,
@@ -99,6 +103,8 @@ impl Loop {
             },
         };
         self.books.reply(reply, done);
+        // Who asked will look.
+        self.shown_busy = false;
         Ok(())
     }
 
@@ -178,7 +184,13 @@ impl Loop {
                 self.lift(id, before);
             }
         }
-        self.sweep = (!last).then_some(sweep);
+        if last {
+            for (reply, text) in sweep.replies {
+                self.books.reply(reply, text);
+            }
+        } else {
+            self.sweep = Some(sweep);
+        }
         Ok(())
     }
 

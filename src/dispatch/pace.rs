@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::config::Rate;
 
-/// What a limiter may let through at once, as time: long enough that a timer of one millisecond does not cost
+/// What a limiter may let through at once at least, as time: long enough that a timer of one millisecond does not cost
 /// throughput.
 const BURST: Duration = Duration::from_millis(50);
 
@@ -33,9 +33,12 @@ impl Clock for TokioClock {
 }
 
 impl Pace {
-    pub(super) fn new(rate: Option<Rate>) -> Self {
+    /// `interval` is the least time between two calls: what one of them may take must last until the next.
+    pub(super) fn new(rate: Option<Rate>, interval: Duration) -> Self {
+        let burst = BURST.max(interval);
+        let limiter = |rate| RateLimiter::direct_with_clock(quota(rate, burst), TokioClock);
         Self {
-            limiter: rate.map(|rate| RateLimiter::direct_with_clock(quota(rate), TokioClock)),
+            limiter: rate.map(limiter),
             permit: false,
         }
     }
@@ -58,10 +61,10 @@ impl Pace {
     }
 }
 
-fn quota(rate: Rate) -> Quota {
+fn quota(rate: Rate, burst: Duration) -> Quota {
     let each = rate.per / rate.count.get();
     let each = each.max(Duration::from_nanos(1));
-    let burst = BURST.as_nanos().div_ceil(each.as_nanos());
+    let burst = burst.as_nanos().div_ceil(each.as_nanos());
     let burst = u32::try_from(burst).ok().and_then(NonZeroU32::new);
     Quota::with_period(each)
         .expect("the period is at least a nanosecond")
@@ -81,7 +84,7 @@ mod tests {
 
     /// How many accounts a loop gets through in a minute.
     async fn through(rate: Option<Rate>) -> u64 {
-        let mut pace = Pace::new(rate);
+        let mut pace = Pace::new(rate, Duration::ZERO);
         let end = Instant::now() + Duration::from_mins(1);
         let mut count = 0;
         while Instant::now() < end && count < 1_000_000 {
@@ -105,5 +108,19 @@ mod tests {
         assert!((59_000..=60_100).contains(&through(Some(rate(1000, 1))).await));
         assert_eq!(through(Some(rate(10, 60))).await, 10);
         assert_eq!(through(None).await, 1_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_now_and_then_may_take_what_has_gathered() {
+        let mut pace = Pace::new(Some(rate(1000, 1)), Duration::from_secs(2));
+        for _ in 0..3 {
+            let mut count = 0;
+            while pace.ready(Instant::now()).is_ok() {
+                pace.take();
+                count += 1;
+            }
+            assert_eq!(count, 2000);
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
     }
 }

@@ -45,6 +45,10 @@ impl Loop {
         (self.published, self.shown_busy) = (now, busy);
         let mut status = self.status(now);
         status.due = status.due.saturating_sub(self.due_twice()?);
+        // An account that is in a backfill and has changed since counts twice.
+        if let Some(accounts) = self.meter.accounts() {
+            status.due = status.due.min(accounts);
+        }
         status.lag_seconds = self.lag(status.due, now)?.map_or(0.0, report::age);
         // A count may still be under way.
         let changing = status.due > 0 || !self.work.live.at_end();

@@ -211,6 +211,12 @@ impl Meter {
         Self { metrics, label }
     }
 
+    /// How many accounts there are, as far as is known.
+    pub(super) fn accounts(&self) -> Option<u64> {
+        let accounts = u64::try_from(self.metrics.accounts.get()).ok();
+        accounts.filter(|&accounts| accounts > 0)
+    }
+
     /// Counts what became of an account in a call.
     pub(super) fn delivery(&self, result: DeliveryResult) {
         self.metrics.delivery(&self.label.target, result);

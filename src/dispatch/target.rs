@@ -7,7 +7,6 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use profilesync_target::Delivery;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -20,29 +19,24 @@ use super::{
     books::Books,
     breaker::Gate,
     call::{self, Call, Fate},
-    due::{self, Decision},
     guard::Guard,
     judge::Judge,
     ledger::Ledger,
     pace::Pace,
     publish::Lag,
     report::{Backlog, Board, Meter, Tally},
-    settle::Attempt,
     wall::Wall,
-    work::{Candidate, Source, Work},
+    work::Work,
 };
 use crate::{
     clock,
     metrics::Metrics,
     seldom::Seldom,
-    store::{
-        Phase, StoreError,
-        records::{Next, TargetState},
-    },
+    store::{Phase, StoreError, records::TargetState},
     targets::OpenedTarget,
 };
 
-/// Accounts looked at in one go before other tasks get their turn.
+/// Accounts looked at in vain before other tasks get their turn.
 const LOOKS: usize = 256;
 /// Results not yet written beyond which no call is started.
 const BACKLOG: usize = 4096;
@@ -82,10 +76,12 @@ pub(super) struct Loop {
     /// Calls of accounts that failed before.
     pub(super) calls_again: usize,
     /// Which lane goes first in the next call.
-    again_first: bool,
+    pub(super) again_first: bool,
+    /// Whether the last call was to be of a part of a refused batch, if there was one.
+    pub(super) part_first: bool,
     call_at: Instant,
-    pace: Pace,
-    fill_pace: Pace,
+    pub(super) pace: Pace,
+    pub(super) fill_pace: Pace,
 }
 
 /// What came of trying to start calls.
@@ -108,6 +104,7 @@ impl Loop {
     ) -> Self {
         let now = Instant::now();
         let options = &target.options;
+        let interval = target.target.limits().interval;
         Self {
             work: Work::new(&state),
             judge: Judge::new(options, state.last_success),
@@ -128,9 +125,10 @@ impl Loop {
             calls: FuturesUnordered::new(),
             calls_again: 0,
             again_first: false,
+            part_first: false,
             call_at: now,
-            pace: Pace::new(options.rate_limit),
-            fill_pace: Pace::new(Some(options.backfill_rate)),
+            pace: Pace::new(options.rate_limit, interval),
+            fill_pace: Pace::new(Some(options.backfill_rate), interval),
             target,
             ledger,
             state,
@@ -294,7 +292,7 @@ impl Loop {
         allowed && self.calls.len() < self.concurrency()
     }
 
-    fn concurrency(&self) -> usize {
+    pub(super) fn concurrency(&self) -> usize {
         let kind = self
             .target
             .target
@@ -302,166 +300,6 @@ impl Loop {
             .concurrency
             .unwrap_or(usize::MAX);
         self.target.options.concurrency.get().min(kind).max(1)
-    }
-
-    /// Gathers the accounts of the next call, and says whether they failed before.
-    fn collect(
-        &mut self,
-        gate: Gate,
-        now: Instant,
-        looks: &mut usize,
-    ) -> Result<(Vec<(Attempt, Delivery)>, bool), StoreError> {
-        let limit = if gate == Gate::Open { self.batch() } else { 1 };
-        let mut batch = Vec::new();
-        if gate != Gate::Others {
-            let mut rest = Vec::new();
-            for candidate in self.work.part(limit).unwrap_or_default() {
-                if batch.is_empty() || self.pace.ready(now).is_ok() {
-                    batch.extend(self.look(candidate, gate, now)?);
-                } else {
-                    rest.push(candidate.id);
-                }
-            }
-            self.work.rejoin(rest);
-            if !batch.is_empty() {
-                return Ok((batch, false));
-            }
-        }
-        // Accounts that failed before leave one slot to those that did not, which may be slow but not stuck.
-        let may_again = self.calls_again < self.concurrency().saturating_sub(1).max(1);
-        let again_first = self.again_first && gate == Gate::Open;
-        for again in [again_first, !again_first] {
-            while batch.len() < limit && *looks > 0 && self.pace.ready(now).is_ok() {
-                *looks -= 1;
-                let candidate = match again {
-                    false => self.first(now)?,
-                    true if may_again => self.again(gate)?,
-                    true => None,
-                };
-                let Some(candidate) = candidate else {
-                    break;
-                };
-                batch.extend(self.look(candidate, gate, now)?);
-                if self.state.held.is_some() {
-                    break;
-                }
-            }
-            if !batch.is_empty() {
-                self.again_first = !again;
-                return Ok((batch, again));
-            }
-        }
-        Ok((batch, false))
-    }
-
-    fn batch(&self) -> usize {
-        let options = self
-            .target
-            .options
-            .batch
-            .map_or(usize::MAX, |batch| batch.get());
-        self.target.target.limits().batch.min(options).max(1)
-    }
-
-    fn first(&mut self, now: Instant) -> Result<Option<Candidate>, StoreError> {
-        let fill = self.work.fill.is_some() && self.fill_pace.ready(now).is_ok();
-        self.work.first(&*self.ledger, fill)
-    }
-
-    fn again(&mut self, gate: Gate) -> Result<Option<Candidate>, StoreError> {
-        let judge = &self.judge;
-        let skip = |id: &_| gate == Gate::Others && judge.waits(id);
-        let wall = self.wall.now();
-        let candidate = self.work.again(&*self.ledger, wall, skip)?;
-        if candidate.is_none() && gate == Gate::Probe {
-            // Nothing else to probe with: the account that waits longest does not wait for its own time.
-            self.work.force(self.judge.longest_waiting().cloned());
-            return self.work.again(&*self.ledger, wall, |_| false);
-        }
-        Ok(candidate)
-    }
-
-    /// Reads an account as it is now, and makes an attempt of it if it is due.
-    fn look(
-        &mut self,
-        candidate: Candidate,
-        gate: Gate,
-        now: Instant,
-    ) -> Result<Option<(Attempt, Delivery)>, StoreError> {
-        let id = &candidate.id;
-        let Some(account) = self.ledger.account(id)? else {
-            self.work.leave(id);
-            return Ok(None);
-        };
-        let before = self.ledger.delivery(self.state.id, id)?.unwrap_or_default();
-        let epoch = self.state.epoch;
-        let facts = (id, &account, &before);
-        let mut decision = due::decide(
-            &self.target.options,
-            epoch,
-            candidate.cause,
-            facts,
-            self.wall.now(),
-        );
-        let next = before
-            .trouble
-            .as_ref()
-            .map(|trouble| (trouble.next, trouble.revision));
-        if let Some((Next::Retry { at, .. }, _)) = next
-            && (decision == Decision::Leave || gate == Gate::Others && self.judge.waits(id))
-        {
-            decision = Decision::Leave;
-            self.work.retry_at(at);
-        }
-        match decision {
-            Decision::Deliver => {}
-            Decision::Leave => {
-                // It may have been counted among those that wait just before it was delivered.
-                self.judge.settled(id, &before);
-                self.work.leave(id);
-                return Ok(None);
-            }
-            Decision::Clear => {
-                let mut after = before.clone();
-                after.trouble = None;
-                self.settled(candidate.id, before, after, false);
-                return Ok(None);
-            }
-        }
-        let repeated = next.is_some_and(|(_, revision)| revision == account.revision);
-        if !repeated
-            && candidate.source != Source::Part
-            && let Some(guard) = &mut self.guard
-            && !guard.admit(account.changed_seq, now)
-        {
-            self.work.put_back(candidate);
-            self.hold();
-            return Ok(None);
-        }
-        self.pace.take();
-        if candidate.source == Source::Backfill {
-            self.fill_pace.take();
-        }
-        let revision = account.revision;
-        let document = account.profile.document(id, revision);
-        let afresh = matches!(next, Some((Next::Parked, _)));
-        let attempt = Attempt {
-            id: candidate.id,
-            revision,
-            epoch,
-            before,
-            afresh,
-        };
-        Ok(Some((attempt, Delivery { document })))
-    }
-
-    fn hold(&mut self) {
-        self.state.held = Some(clock::now());
-        self.books.state_changed();
-        tracing::warn!(
-            target = self.target.name,
-            "held: more changes than guard.max_changes; see what is due, then approve"
-        );
     }
 }
 

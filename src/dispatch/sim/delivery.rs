@@ -101,6 +101,77 @@ async fn a_failed_batch_is_cut_down_to_the_guilty() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_batch_does_not_keep_others_waiting() {
+    let mut world = World::new(options());
+    world.receiver.set_limits(Limits {
+        batch: 200,
+        ..Limits::default()
+    });
+    world.start();
+    world.settle(MINUTE).await;
+    world.receiver.behave(|documents| {
+        let bad = documents.iter().any(|document| document.account != "good");
+        let reaction = if bad {
+            Reaction::rejected()
+        } else {
+            Reaction::ok()
+        };
+        reaction.after(Duration::from_secs(1))
+    });
+    (0..200).for_each(|n| world.change(n));
+    sleep(Duration::from_secs(5)).await;
+    world.change("good");
+    let took = until(MINUTE, || world.receiver.holds("good").is_some()).await;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    until(MINUTE * 5, || world.status().parked == 200).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_on_which_the_target_hangs_are_left_alone_soon() {
+    let mut world = World::new(options());
+    world.receiver.set_limits(Limits {
+        batch: 100,
+        ..Limits::default()
+    });
+    world.start();
+    world.settle(MINUTE).await;
+    world.receiver.behave(|documents| {
+        match documents
+            .iter()
+            .any(|document| document.account.starts_with("bad"))
+        {
+            true => Reaction::ok().after(MINUTE),
+            false => Reaction::ok(),
+        }
+    });
+    (0..3).for_each(|n| world.change(format!("bad {n}")));
+    (0..97).for_each(|n| world.change(n));
+    let took = until(MINUTE * 5, || world.receiver.inner().held.len() == 97).await;
+    assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_batch_takes_what_is_due() {
+    let mut options = options();
+    options.backfill_rate = rate(1000);
+    let mut world = World::new(options);
+    let interval = Duration::from_secs(1);
+    world.receiver.set_limits(Limits {
+        batch: 20_000,
+        concurrency: Some(1),
+        interval,
+    });
+    (0..3000).for_each(|n| world.change(n));
+    world.start();
+    until(MINUTE, || world.receiver.total() == 3000).await;
+    assert_eq!(world.receiver.inner().calls, [1000; 3]);
+    world.settle(MINUTE).await;
+    (0..3000).for_each(|n| world.change(n));
+    until(MINUTE, || world.receiver.total() == 6000).await;
+    assert_eq!(world.receiver.inner().calls[3..].iter().max(), Some(&3000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_may_fare_differently_by_account() {
     let mut world = World::new(options());
     world.receiver.set_limits(Limits {

@@ -432,3 +432,17 @@ async fn a_stop_amid_a_retry_of_all_rests_until_the_calls_end() {
     world.act(retry_all(true)).await;
     world.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_all_that_is_cut_short_is_not_called_done() {
+    let mut world = troubled(3000, 0).await;
+    world.ledger.set_latency(millis(50));
+    let dispatchers = world.dispatchers.take().unwrap();
+    let asked = dispatchers.act("crm", retry_all(true));
+    let (asked, unfinished) = tokio::join!(asked, async {
+        sleep(millis(1)).await;
+        dispatchers.stop(MINUTE).await
+    });
+    assert!(unfinished.is_empty());
+    assert!(matches!(asked, Err(ActError::Unavailable(_))), "{asked:?}");
+}
