@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::{self, File, Permissions},
     io::{self, ErrorKind},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -107,12 +107,13 @@ pub(crate) fn open(path: &Path) -> Result<Option<File>, Trouble> {
     }
 }
 
-/// Removes a file; says whether there was one. Durable with the next [`sync_folder`].
-pub(crate) fn remove(path: &Path) -> Result<bool, Trouble> {
+/// Removes a file, if there is one. Durable with the next [`sync_folder`].
+pub(crate) fn remove(path: &Path) -> Result<(), Trouble> {
     match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Trouble::at("remove", path)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Trouble::at("remove", path)(error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -131,9 +132,10 @@ impl Replacement {
             .suffix(TEMPORARY)
             .permissions(Permissions::from_mode(MODE))
             .tempfile_in(parent(path))
-            .map(|temporary| Self {
-                temporary,
-                path: path.to_owned(),
+            .and_then(|temporary| {
+                keep_readers(temporary.as_file(), path)?;
+                let path = path.to_owned();
+                Ok(Self { temporary, path })
             })
             .map_err(Trouble::at("write", path))
     }
@@ -156,6 +158,19 @@ impl Replacement {
             .map_err(|error| Trouble::at("replace", &self.path)(error.error))?;
         Ok(())
     }
+}
+
+/// Gives a file the mode of the one it is to replace, and its group if the daemon may: who can read it is not ours to
+/// change.
+fn keep_readers(file: &File, replaced: &Path) -> io::Result<()> {
+    let Ok(old) = fs::metadata(replaced) else {
+        return Ok(());
+    };
+    if old.gid() != file.metadata()?.gid() {
+        // Only members of a group may give files to it.
+        let _ = fchown(file, None, Some(old.gid()));
+    }
+    file.set_permissions(old.permissions())
 }
 
 /// Removes temporary files that a crash left.

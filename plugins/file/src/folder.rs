@@ -119,18 +119,17 @@ impl Writer for Folder {
                 replacement.sync()?;
             }
         }
-        let mut changed = BTreeSet::new();
+        let mut apps = BTreeSet::new();
         for (app, step) in steps {
-            let change = match step {
-                Step::Nothing => false,
-                Step::Place(replacement) => replacement.place().map(|()| true)?,
+            match step {
+                // It may be there by an attempt that was cut off before it was durable.
+                Step::Nothing => {}
+                Step::Place(replacement) => replacement.place()?,
                 Step::Remove(path) => disk::remove(&path)?,
-            };
-            if change {
-                changed.insert(app);
             }
+            apps.insert(app);
         }
-        for app in changed {
+        for app in apps {
             disk::sync_folder(&self.app(app))?;
         }
         Ok(answers)

@@ -6,6 +6,7 @@ use std::{
     num::NonZeroU32,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use profilesync_target::{Delivery, Document};
@@ -16,8 +17,10 @@ use crate::{
 };
 
 pub(crate) struct Log {
-    pub(crate) path: PathBuf,
-    pub(crate) rotation: Option<Rotation>,
+    path: PathBuf,
+    rotation: Option<Rotation>,
+    /// Whether the file's name is known to be.
+    is_durable: AtomicBool,
 }
 
 /// When the log begins a new file, and how many old ones stay: `<path>.1` is the newest of them.
@@ -28,62 +31,71 @@ pub(crate) struct Rotation {
 }
 
 impl Log {
+    pub(crate) fn new(path: PathBuf, rotation: Option<Rotation>) -> Self {
+        Self {
+            path,
+            rotation,
+            is_durable: AtomicBool::new(false),
+        }
+    }
+
     /// Opens the file for a batch of so many bytes, and tells its length.
     fn open(&self, bytes: u64) -> Result<(File, u64), Trouble> {
-        disk::create_folder(disk::parent(&self.path))?;
-        let (file, length) = self.open_current()?;
+        let path = disk::resolve(&self.path);
+        disk::create_folder(disk::parent(&path))?;
+        let (file, length) = self.open_current(&path)?;
         match &self.rotation {
             Some(rotation) if length > 0 && length.saturating_add(bytes) > rotation.bytes => {
                 drop(file);
-                self.rotate(rotation.keep)?;
-                self.open_current()
+                rotate(&path, rotation.keep)?;
+                self.open_current(&path)
             }
             _ => Ok((file, length)),
         }
     }
 
     /// The file is opened for every batch, so that it may be moved or removed by others at any time.
-    fn open_current(&self) -> Result<(File, u64), Trouble> {
-        let new = !self.path.exists();
+    fn open_current(&self, path: &Path) -> Result<(File, u64), Trouble> {
+        if !path.exists() {
+            self.is_durable.store(false, Ordering::Relaxed);
+        }
         let file = OpenOptions::new()
             .read(true)
             .append(true)
             .create(true)
             .mode(MODE)
-            .open(&self.path)
-            .map_err(Trouble::at("open", &self.path))?;
-        if new {
-            disk::sync_folder(disk::parent(&self.path))?;
+            .open(path)
+            .map_err(Trouble::at("open", path))?;
+        if !self.is_durable.load(Ordering::Relaxed) {
+            disk::sync_folder(disk::parent(path))?;
+            self.is_durable.store(true, Ordering::Relaxed);
         }
-        let length = file
-            .metadata()
-            .map_err(Trouble::at("read", &self.path))?
-            .len();
+        let length = file.metadata().map_err(Trouble::at("read", path))?.len();
         Ok((file, length))
     }
+}
 
-    /// Renames `<path>` to `<path>.1`, `<path>.1` to `<path>.2` and so on; the last one is overwritten. A gap that
-    /// a crash left closes by itself.
-    fn rotate(&self, keep: NonZeroU32) -> Result<(), Trouble> {
-        for number in (0..keep.get()).rev() {
-            let from = self.numbered(number);
-            match fs::rename(&from, self.numbered(number + 1)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(Trouble::at("rotate", &from)(error));
-                }
-                _ => (),
+/// Renames `<path>` to `<path>.1`, `<path>.1` to `<path>.2` and so on; the last one is overwritten. A gap that
+/// a crash left closes by itself.
+fn rotate(path: &Path, keep: NonZeroU32) -> Result<(), Trouble> {
+    for number in (0..keep.get()).rev() {
+        let from = numbered(path, number);
+        match fs::rename(&from, numbered(path, number + 1)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Trouble::at("rotate", &from)(error));
             }
+            _ => (),
         }
-        disk::sync_folder(disk::parent(&self.path))
     }
+    disk::sync_folder(disk::parent(path))
+}
 
-    fn numbered(&self, number: u32) -> PathBuf {
-        let mut path = self.path.clone().into_os_string();
-        if number > 0 {
-            path.push(format!(".{number}"));
-        }
-        path.into()
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    if number > 0 {
+        path.push(format!(".{number}"));
     }
+    path.into()
 }
 
 impl Writer for Log {

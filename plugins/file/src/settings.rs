@@ -28,6 +28,8 @@ const SNAPSHOT_BATCH: usize = 20_000;
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 
+const MAX_INTERVAL: Duration = Duration::from_hours(24);
+
 const DEFAULT_KEEP: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
 /// Writes profiles to files.
@@ -81,9 +83,14 @@ impl Raw {
         let target = context.name.as_str();
         self.check_formats()?;
         let escape_formulas = self.escape_formulas.is_none_or(Spanned::into_inner);
-        let interval = self
-            .interval
-            .map_or(DEFAULT_INTERVAL, |interval| interval.into_inner().0);
+        let interval = match self.interval {
+            Some(interval) if interval.get_ref().0 > MAX_INTERVAL => {
+                let message = "`interval` is longer than a day, the longest it may be";
+                return Err(SettingsError::at(interval.span(), message));
+            }
+            Some(interval) => interval.into_inner().0,
+            None => DEFAULT_INTERVAL,
+        };
         let rotation = self.rotate_bytes.map(|size| Rotation {
             bytes: size.into_inner().0,
             keep: self.rotate_keep.map_or(DEFAULT_KEEP, Spanned::into_inner),
@@ -96,7 +103,11 @@ impl Raw {
         });
         let (writer, batch, interval): (Arc<dyn Writer>, _, _) = match self.format {
             Format::Json => (Arc::new(Folder::new(path)), FOLDER_BATCH, Duration::ZERO),
-            Format::Jsonl => (Arc::new(Log { path, rotation }), LOG_BATCH, Duration::ZERO),
+            Format::Jsonl => (
+                Arc::new(Log::new(path, rotation)),
+                LOG_BATCH,
+                Duration::ZERO,
+            ),
             Format::Csv => {
                 let snapshot = Snapshot::new(path, Csv { escape_formulas }, target);
                 (Arc::new(snapshot), SNAPSHOT_BATCH, interval)

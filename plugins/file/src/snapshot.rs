@@ -212,8 +212,9 @@ impl<F: Form> Writer for Snapshot<F> {
         if merged.changed {
             new.sync()?;
             new.place()?;
-            disk::sync_folder(disk::parent(&path))?;
         }
+        // Also of what an attempt that was cut off has put there.
+        disk::sync_folder(disk::parent(&path))?;
         self.mark(&path)?;
         let answers = batch
             .iter()

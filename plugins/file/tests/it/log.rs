@@ -90,3 +90,22 @@ async fn a_log_that_was_moved_begins_again() {
     deliver(&*target, &[document("a", 2)]).await.unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), line(&document("a", 2)));
 }
+
+#[tokio::test]
+async fn a_link_stays_one_and_its_end_is_rotated() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = root.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let link = root.path().join("log.jsonl");
+    std::os::unix::fs::symlink("disk/log", &link).unwrap();
+    let target = open(
+        &link,
+        "format = 'jsonl'\nrotate_bytes = '1B'\nrotate_keep = 2",
+    );
+    for revision in 1..=4 {
+        deliver(&*target, &[document("a", revision)]).await.unwrap();
+    }
+    assert!(link.is_symlink());
+    assert_eq!(names(root.path()), ["disk", "log.jsonl"]);
+    assert_eq!(names(&disk), ["log", "log.1", "log.2"]);
+}

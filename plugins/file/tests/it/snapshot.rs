@@ -1,6 +1,6 @@
 //! `format = "csv"` and `"json-array"`
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use profilesync_target::{Document, Target};
 use proptest::{
@@ -138,6 +138,21 @@ async fn a_link_stays_one() {
     }
     assert!(link.is_symlink());
     assert_eq!(names(root.path()), ["link", "there"]);
+}
+
+#[tokio::test]
+async fn who_can_read_a_file_stays_so() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("accounts");
+    fs::write(&path, "").unwrap();
+    for mode in [0o600, 0o640, 0o664] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        deliver(&*open(&path, CSV), &[document("a", mode.into())])
+            .await
+            .unwrap();
+        let now = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(now & 0o777, mode, "{now:o}");
+    }
 }
 
 #[tokio::test]
