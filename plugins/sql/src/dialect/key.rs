@@ -1,4 +1,4 @@
-//! Whether the table tells accounts apart. That there is a key at all PostgreSQL and SQLite say when the statement that
+//! Whether the table tells accounts apart, and newer revisions from older ones. That there is a key at all PostgreSQL and SQLite say when the statement that
 //! writes is explained; MySQL must be asked.
 
 use std::collections::BTreeMap;
@@ -33,8 +33,8 @@ impl Table {
                     UNION ALL SELECT t.typbasetype, t.typtypmod FROM made AS m \
                     JOIN pg_type AS t ON t.oid = m.kind WHERE t.typtype = 'd') \
                     SELECT format_type(m.kind, m.modifier) FROM made AS m JOIN pg_type AS t ON t.oid = m.kind \
-                    WHERE t.typname IN ('citext', 'bpchar', 'name', 'char') \
-                    OR t.typname = 'varchar' AND m.modifier BETWEEN 4 AND 255 + 3";
+                    WHERE t.typtype <> 'd' AND m.kind NOT IN ('text'::regtype, 'varchar'::regtype) \
+                    OR m.kind = 'varchar'::regtype AND m.modifier BETWEEN 4 AND 255 + 3";
         // Of the column and of its unique indexes. Before version 12 there are no such collations, nor the member.
         let collation = "SELECT c.collname::text FROM pg_collation AS c, pg_attribute AS a \
                          WHERE to_jsonb(c) ->> 'collisdeterministic' = 'false' \
@@ -42,11 +42,16 @@ impl Table {
                          OR EXISTS (SELECT FROM pg_index AS i, \
                          unnest(i.indkey::int2[], i.indcollation::oid[]) AS k(attnum, coll) \
                          WHERE i.indrelid = a.attrelid AND i.indisunique AND k.attnum = a.attnum AND k.coll = c.oid))";
-        let values = [self.quoted(), self.column(&Member::Account).to_owned()];
-        let values = values.map(Value::from).to_vec();
+        let texts = "SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a \
+                     JOIN pg_type AS t ON t.oid = a.atttypid \
+                     WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND t.typcategory = 'S'";
+        let of = |member| [self.quoted(), self.column(&member).to_owned()];
+        let values = of(Member::Account).map(Value::from).to_vec();
+        let revision = of(Member::Revision).map(Value::from).to_vec();
         vec![
             (kind.into(), values.clone(), apart),
             (collation.into(), values, deterministic),
+            (texts.into(), revision, number),
         ]
     }
 
@@ -56,12 +61,26 @@ impl Table {
         let indexes = "SELECT CAST(INDEX_NAME AS CHAR), CAST(COLUMN_NAME AS CHAR), CAST(SUB_PART AS CHAR) \
                        FROM information_schema.STATISTICS \
                        WHERE TABLE_SCHEMA = COALESCE(?, DATABASE()) AND TABLE_NAME = ? AND NON_UNIQUE = 0";
+        // The length is in characters, and in bytes where a column holds bytes.
+        let kind = "SELECT CAST(COLUMN_TYPE AS CHAR) FROM information_schema.COLUMNS \
+                    WHERE TABLE_SCHEMA = COALESCE(?, DATABASE()) AND TABLE_NAME = ? AND COLUMN_NAME = ? \
+                    AND NOT (DATA_TYPE IN ('varchar', 'tinytext', 'text', 'mediumtext', 'longtext', \
+                    'varbinary', 'tinyblob', 'blob', 'mediumblob', 'longblob') \
+                    AND CHARACTER_MAXIMUM_LENGTH >= 255)";
         let collation = "SELECT CAST(COLLATION_NAME AS CHAR) FROM information_schema.COLUMNS \
                          WHERE TABLE_SCHEMA = COALESCE(?, DATABASE()) AND TABLE_NAME = ? AND COLUMN_NAME = ?";
+        let texts = "SELECT CAST(COLUMN_TYPE AS CHAR) FROM information_schema.COLUMNS \
+                     WHERE TABLE_SCHEMA = COALESCE(?, DATABASE()) AND TABLE_NAME = ? AND COLUMN_NAME = ? \
+                     AND CHARACTER_MAXIMUM_LENGTH IS NOT NULL";
         let account = Value::from(self.column(&Member::Account));
+        let revision = Value::from(self.column(&Member::Revision));
+        let column = vec![schema.clone(), table.clone(), account];
+        let revision = vec![schema.clone(), table.clone(), revision];
         vec![
-            (indexes.into(), vec![schema.clone(), table.clone()], unique),
-            (collation.into(), vec![schema, table, account], exact),
+            (indexes.into(), vec![schema, table], unique),
+            (kind.into(), column.clone(), apart),
+            (collation.into(), column, exact),
+            (texts.into(), revision, number),
         ]
     }
 
@@ -82,8 +101,18 @@ impl Table {
         let indexes = "SELECT '`' || i.name || '` has the collation ' || c.coll \
                        FROM pragma_index_list(?, ?) AS i, pragma_index_xinfo(i.name, ?) AS c \
                        WHERE i.\"unique\" AND c.key AND c.name = ? COLLATE NOCASE AND c.coll <> 'BINARY' COLLATE NOCASE";
+        // A type with one of these words in it, unless INT is in it too, keeps numbers as texts.
+        let texts = "SELECT c.type FROM pragma_table_info(?, ?) AS c WHERE c.name = ? COLLATE NOCASE \
+                     AND upper(c.type) NOT LIKE '%INT%' AND (upper(c.type) LIKE '%CHAR%' \
+                     OR upper(c.type) LIKE '%CLOB%' OR upper(c.type) LIKE '%TEXT%')";
+        let revision = Value::from(self.column(&Member::Revision));
         let column = Value::from(name);
         vec![
+            (
+                texts.into(),
+                vec![table.clone(), schema.clone(), revision],
+                number,
+            ),
             (
                 kind.into(),
                 vec![table.clone(), schema.clone(), column.clone(), table.clone()],
@@ -171,14 +200,33 @@ fn exact(_: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
     }
 }
 
-/// The type of the account's column in PostgreSQL, if it does not regard case or spaces at the end, or cuts the
-/// latter as a short VARCHAR does.
+/// The type of the account's column in PostgreSQL and MySQL, if it is none of those that keep a text as it is. CITEXT
+/// does not regard case, CHAR takes spaces at the end away, a short VARCHAR those that do not fit, in strict mode too;
+/// BIGINT turns `007` into 7, BYTEA `\x41` into `A`; BINARY adds zeros, so that a row is not found to be deleted.
 fn apart(table: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
+    let Some(kind) = first(rows) else {
+        return Ok(());
+    };
+    let way_out = match table.dialect {
+        Dialect::Mysql => {
+            "VARBINARY(255), or VARCHAR(255) with the collation utf8mb4_nopad_bin (MariaDB) or \
+             utf8mb4_0900_bin (MySQL)"
+        }
+        Dialect::Postgres | Dialect::Sqlite => "TEXT, or VARCHAR(255)",
+    };
+    Err(format!(
+        "the account's column `{}` is of the type {kind}, which cannot hold every account, or takes different ones for \
+         the same; make it {way_out}",
+        table.column(&Member::Account)
+    ))
+}
+
+/// The type of the revision's column, if it holds texts: as a text 9 is more than 10.
+fn number(table: &Table, rows: &[Vec<Option<String>>]) -> Result<(), String> {
     match first(rows) {
         Some(kind) => Err(format!(
-            "the account's column `{}` is of the type {kind}, which takes different accounts for the same; make it \
-             TEXT, or VARCHAR(255)",
-            table.column(&Member::Account)
+            "the revision's column `{}` is of the type {kind}, which compares 9 and 10 as texts; make it BIGINT",
+            table.column(&Member::Revision)
         )),
         None => Ok(()),
     }

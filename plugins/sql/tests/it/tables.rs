@@ -152,9 +152,29 @@ async fn mysql_keys_that_mix_accounts_up_are_refused() {
         return;
     };
     let bytes = "VARBINARY(255)";
+    // Long texts are kept apart by an index of hashes alone.
+    let hashed = ", UNIQUE (sdk_app_id, account))";
     refused(
         &outside,
         &[
+            (
+                "VARCHAR(254) COLLATE utf8mb4_nopad_bin",
+                KEY,
+                "`account` is of the type varchar(254)",
+            ),
+            (
+                "CHAR(255) COLLATE utf8mb4_nopad_bin",
+                KEY,
+                "`account` is of the type char(255)",
+            ),
+            (
+                "TINYTEXT CHARACTER SET utf16 COLLATE utf16_nopad_bin",
+                hashed,
+                "`account` is of the type tinytext",
+            ),
+            ("VARBINARY(254)", KEY, "the type varbinary(254)"),
+            ("BINARY(64)", KEY, "make it VARBINARY(255), or VARCHAR(255)"),
+            ("BIGINT", KEY, "`account` is of the type bigint"),
             (
                 "VARCHAR(255) COLLATE utf8mb4_general_ci",
                 KEY,
@@ -180,7 +200,16 @@ async fn mysql_keys_that_mix_accounts_up_are_refused() {
     .await;
     // A number of the table's own is in nobody's way.
     let number = ", id BIGINT AUTO_INCREMENT PRIMARY KEY, UNIQUE (account, sdk_app_id))";
-    taken(&outside, &[(bytes, number)]).await;
+    taken(
+        &outside,
+        &[
+            (bytes, number),
+            ("VARCHAR(255) COLLATE utf8mb4_nopad_bin", KEY),
+            ("TINYTEXT COLLATE utf8mb4_nopad_bin", hashed),
+            ("TINYBLOB", hashed),
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -191,6 +220,7 @@ async fn postgres_keys_that_mix_accounts_up_are_refused() {
     outside
         .run(
             "CREATE EXTENSION citext; CREATE DOMAIN handle AS citext; \
+             CREATE DOMAIN short AS VARCHAR(9); CREATE DOMAIN whole AS TEXT; \
              CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
         )
         .await;
@@ -203,7 +233,12 @@ async fn postgres_keys_that_mix_accounts_up_are_refused() {
             ("CHAR(255)", KEY, "`account` is of the type character(255)"),
             ("VARCHAR(254)", KEY, "the type character varying(254)"),
             ("VARCHAR(9)", KEY, "make it TEXT, or VARCHAR(255)"),
+            ("short", KEY, "the type character varying(9)"),
             ("NAME", KEY, "`account` is of the type name"),
+            ("BIGINT", KEY, "`account` is of the type bigint"),
+            ("NUMERIC", KEY, "`account` is of the type numeric"),
+            ("BYTEA", KEY, "`account` is of the type bytea"),
+            ("UUID", KEY, "`account` is of the type uuid"),
             (
                 "TEXT COLLATE nocase",
                 KEY,
@@ -233,6 +268,7 @@ async fn postgres_keys_that_mix_accounts_up_are_refused() {
             ("TEXT COLLATE \"C\"", other),
             ("VARCHAR(255)", KEY),
             ("VARCHAR", KEY),
+            ("whole", KEY),
         ],
     )
     .await;
@@ -358,4 +394,26 @@ fn what_is_shown_is_what_is_sent() {
     };
     let expected = "DELETE FROM `p` WHERE (`sdk_app_id` = ? AND `account` = ? AND COALESCE(`revision`, 0) <= ?)\n[1,\"a\",3]";
     assert_eq!(target.render(&gone).unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_revision_that_is_kept_as_a_text_is_refused() {
+    for outside in Outside::all() {
+        let account = match outside.kind() {
+            Some(Kind::MariaDb) => "VARBINARY(255)",
+            _ => "VARCHAR(255)",
+        };
+        outside
+            .run(&format!(
+                "CREATE TABLE p (sdk_app_id BIGINT, account {account}, revision VARCHAR(20), name VARCHAR(99){KEY}"
+            ))
+            .await;
+        let target = crate::open(&format!("{}{NARROW}", outside.settings().await));
+        let outcome = deliver(&*target, profile("a", 1)).await;
+        assert!(matches!(outcome, Outcome::Fault { .. }), "{outcome:?}");
+        let probed = target.probe().await.unwrap_err();
+        for text in [outcome.text(), &probed] {
+            assert!(text.contains("`revision` is of the type"), "{text}");
+        }
+    }
 }
