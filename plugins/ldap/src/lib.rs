@@ -73,7 +73,7 @@ impl Target for Directory {
         let documents = batch.iter().map(|delivery| &delivery.document).collect();
         let mut results = self.put_all(&connection, documents).await;
         if results.iter().all(Result::is_ok) {
-            self.pool.put(connection, batch.len());
+            self.keep(connection, &results);
         } else if connection.reused {
             // A server may close what is idle, just when it is to be used.
             drop(connection);
@@ -86,9 +86,7 @@ impl Target for Directory {
             };
             let documents = lost.iter().map(|&at| &batch[at].document).collect();
             let again = self.put_all(&connection, documents).await;
-            if again.iter().all(Result::is_ok) {
-                self.pool.put(connection, batch.len());
-            }
+            self.keep(connection, &again);
             for (at, result) in lost.into_iter().zip(again) {
                 results[at] = result;
             }
@@ -158,6 +156,20 @@ impl Directory {
         };
         let puts: Vec<_> = documents.into_iter().map(|one| writer.put(one)).collect();
         stream::iter(puts).buffered(PIPELINE).collect().await
+    }
+
+    /// Keeps the connection for the next delivery, unless the server may be unwell: then the next one is to find out
+    /// anew which server is behind the name. A replica may call itself unwilling, which is denied and no fault yet.
+    fn keep(&self, connection: Connection, results: &[Result<Outcome, LdapError>]) {
+        let is_well = results.iter().all(|result| {
+            matches!(
+                result,
+                Ok(Outcome::Delivered { .. } | Outcome::Retry { .. } | Outcome::Rejected { .. })
+            )
+        });
+        if is_well {
+            self.pool.put(connection, results.len());
+        }
     }
 
     async fn held_of(

@@ -78,17 +78,24 @@ impl Target for Mqtt {
             Ok(published) => published,
             Err(trouble) => return Answer::Whole(verdict::of_trouble(&self.server, &trouble)),
         };
-        let mut answered = published.reasons.iter().flatten().copied();
-        if let Some(trouble) = &published.trouble
-            && !answered.any(verdict::is_refusal)
-        {
-            return Answer::Whole(verdict::of_trouble(&self.server, trouble));
-        }
+        let reasons = published.reasons.iter();
+        let refused = reasons.clone().flatten().copied().any(verdict::is_refusal);
+        let one_is_left = reasons.filter(|reason| reason.is_none()).count() == 1;
+        let unanswered = match &published.trouble {
+            // It can be the answer to that one alone.
+            Some(trouble @ Trouble::Refused(_)) if one_is_left => {
+                verdict::of_trouble(&self.server, trouble)
+            }
+            Some(trouble) if !refused => {
+                return Answer::Whole(verdict::of_trouble(&self.server, trouble));
+            }
+            _ => verdict::of_bystander(&self.server),
+        };
         let mut reasons = published.reasons.into_iter();
         let outcomes = made.iter().map(|made| match made {
             Ok(message) => match reasons.next().flatten() {
                 Some(reason) => verdict::of_reason(&self.server, &message.topic, reason),
-                None => verdict::of_bystander(&self.server),
+                None => unanswered.clone(),
             },
             Err(reason) => Outcome::Rejected {
                 reason: reason.clone(),

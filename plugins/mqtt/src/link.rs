@@ -9,7 +9,7 @@ use std::{
 use futures_util::future::maybe_done;
 use rumqttc::{
     AsyncClient, ConnectionError, EventLoop, MqttOptions, PubAckReason, PublishNoticeError,
-    PublishOptions, PublishResult, QoS,
+    PublishOptions, PublishResult, QoS, StateError, mqttbytes,
 };
 use tokio::time::Instant;
 
@@ -32,10 +32,25 @@ pub(crate) struct Server {
 pub(crate) enum Trouble {
     /// There is no connection, or it ended.
     Broken(Box<ConnectionError>),
+    /// The server refused a message with a code that the client knows nothing of; it does not tell which message.
+    Refused(u8),
     /// The client took a message back.
     Withdrawn(PublishNoticeError),
     /// The connection rested for too long.
     Stale,
+}
+
+impl Trouble {
+    /// What ended a connection while messages waited to be acknowledged. The client takes a code that it does not know
+    /// for one of a refused connection, whatever it answers.
+    fn of_publishing(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::MqttState(StateError::Deserialization(
+                mqttbytes::Error::InvalidConnectReturnCode(code),
+            )) => Self::Refused(code),
+            error => error.into(),
+        }
+    }
 }
 
 impl From<ConnectionError> for Trouble {
@@ -102,7 +117,7 @@ impl Link {
         });
         let mut trouble = tokio::select! {
             () = all => None,
-            error = broken(&mut self.events) => Some(Trouble::from(error)),
+            error = broken(&mut self.events) => Some(Trouble::of_publishing(error)),
         };
         poll_fn(|context| Poll::Ready(poll_all(context))).await;
         self.used = Instant::now();

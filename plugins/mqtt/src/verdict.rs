@@ -5,6 +5,9 @@ use rumqttc::{ConnectionError, PubAckReason, PublishNoticeError, StateError, mqt
 
 use crate::link::{Server, Trouble};
 
+/// The message is larger than the server takes.
+const PACKET_TOO_LARGE: u8 = 0x95;
+
 /// The outcome of a message that the server has answered.
 pub(crate) fn of_reason(server: &Server, topic: &str, reason: PubAckReason) -> Outcome {
     let refused = format!(
@@ -52,6 +55,13 @@ pub(crate) fn of_trouble(server: &Server, trouble: &Trouble) -> Outcome {
     let name = &server.name;
     match trouble {
         Trouble::Broken(error) => of_error(name, error),
+        // mosquitto's `message_size_limit`, of which it does not tell when it is connected to.
+        Trouble::Refused(PACKET_TOO_LARGE) => Outcome::Rejected {
+            reason: format!("a message is larger than {name} takes"),
+        },
+        Trouble::Refused(code) => Outcome::Denied {
+            reason: format!("{name} refused a message with the code {code:#04x}"),
+        },
         Trouble::Withdrawn(PublishNoticeError::RetainNotSupported) => {
             fault(format!("{name} keeps no retained messages"))
         }
@@ -80,5 +90,27 @@ fn fault(reason: String) -> Outcome {
     Outcome::Fault {
         reason,
         after: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use profilesync_target::Outcome;
+    use rumqttc::{Broker, MqttOptions};
+
+    use super::of_trouble;
+    use crate::link::{Server, Trouble};
+
+    #[test]
+    fn a_code_that_the_client_does_not_know_is_no_fault() {
+        let server = Server {
+            name: "host:1883".into(),
+            options: MqttOptions::new("id", Broker::tcp("host", 1883)),
+        };
+        let outcome = |code| of_trouble(&server, &Trouble::Refused(code));
+        let reason = "a message is larger than host:1883 takes".into();
+        assert_eq!(outcome(0x95), Outcome::Rejected { reason });
+        let reason = "host:1883 refused a message with the code 0x9b".into();
+        assert_eq!(outcome(0x9b), Outcome::Denied { reason });
     }
 }

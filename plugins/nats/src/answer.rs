@@ -119,6 +119,13 @@ impl Refusal {
     }
 }
 
+/// Whether the server says that the user may not publish to a subject, which says nothing about the subjects of other
+/// accounts. JetStream's own subjects are asked for the sake of all.
+pub(crate) fn is_denied(words: &str) -> bool {
+    let words = words.to_lowercase();
+    words.contains("permissions violation for publish to") && !words.contains("\"$js.api.")
+}
+
 /// What the server said before it closed the connection or ignored a message, and the way out.
 pub(crate) fn refused(words: &str) -> String {
     let way_out = if words.to_lowercase().contains("permissions violation") {
@@ -138,4 +145,32 @@ fn excerpt(text: &str) -> String {
         text.push('…');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_denied;
+
+    #[test]
+    fn only_the_subject_of_an_account_is_denied() {
+        for (words, denied) in [
+            (r#"Permissions Violation for Publish to "p.1.a""#, true),
+            (r#"Permissions Violation for Publish to "$KV.b.1.a""#, true),
+            (
+                r#"Permissions Violation for Publish to "$JS.API.STREAM.MSG.GET.KV_b""#,
+                false,
+            ),
+            (
+                r#"Permissions Violation for Publish with Reply of "_INBOX.x""#,
+                false,
+            ),
+            (
+                r#"Permissions Violation for Subscription to "_INBOX.x.*""#,
+                false,
+            ),
+            ("Authorization Violation", false),
+        ] {
+            assert_eq!(is_denied(&format!("nats: {words}")), denied, "{words}");
+        }
+    }
 }

@@ -19,7 +19,11 @@ use profilesync_target::{
     SettingsError, State, Status, Target,
 };
 
-use crate::{bucket::Bucket, link::Link, messages::Messages};
+use crate::{
+    bucket::Bucket,
+    link::{Link, Trouble},
+    messages::Messages,
+};
 
 /// `type = "nats"`
 pub const KIND: Kind = Kind {
@@ -72,9 +76,14 @@ impl Target for Nats {
                 .map(|delivery| self.put(&client, &delivery.document));
             try_join_all(puts).await
         };
-        match self.link.run(work).await {
+        let is_well = |outcomes: &Vec<Outcome>| {
+            let mut outcomes = outcomes.iter();
+            !outcomes.any(|outcome| matches!(outcome, Outcome::Fault { .. }))
+        };
+        match self.link.run(work, is_well).await {
             Ok(outcomes) => Answer::Each(outcomes),
-            Err(reason) => Answer::Whole(Outcome::Fault {
+            Err(Trouble::Denied(reason)) => Answer::Whole(Outcome::Denied { reason }),
+            Err(Trouble::Broken(reason)) => Answer::Whole(Outcome::Fault {
                 reason,
                 after: None,
             }),
@@ -88,7 +97,8 @@ impl Target for Nats {
                 Shape::Bucket(bucket) => bucket.probe(&client, &self.place).await,
             })
         };
-        self.link.run(work).await?
+        let probed = self.link.run(work, Result::is_ok).await;
+        probed.map_err(Trouble::text)?
     }
 
     fn render(&self, document: &Document) -> Result<String, String> {
@@ -133,7 +143,8 @@ impl ReadBack for Nats {
                     .map(|document| bucket.state(&client, &self.place, document));
                 try_join_all(reads).await
             };
-            states.extend(self.link.run(work).await?);
+            let read = self.link.run(work, |_| true).await;
+            states.extend(read.map_err(Trouble::text)?);
         }
         Ok(states)
     }

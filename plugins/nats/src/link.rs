@@ -75,7 +75,32 @@ impl From<TlsFiles> for Tls {
 pub(crate) struct Connection {
     client: Client,
     /// The first trouble it had.
-    trouble: watch::Receiver<Option<String>>,
+    trouble: watch::Receiver<Option<Trouble>>,
+}
+
+/// Why work came to nothing.
+#[derive(Clone)]
+pub(crate) enum Trouble {
+    /// The user may not publish to one of the subjects.
+    Denied(String),
+    /// The connection failed, or was refused anything else.
+    Broken(String),
+}
+
+impl Trouble {
+    fn at(self, place: &str) -> Self {
+        match self {
+            Self::Denied(reason) => Self::Denied(format!("{place}: {reason}")),
+            Self::Broken(reason) => Self::Broken(format!("{place}: {reason}")),
+        }
+    }
+
+    /// The reason.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Denied(reason) | Self::Broken(reason) => reason,
+        }
+    }
 }
 
 impl Link {
@@ -85,41 +110,39 @@ impl Link {
         places.collect::<Vec<_>>().join(", ")
     }
 
-    /// Does work that may be done twice over a connection, and gives up when the connection has trouble.
+    /// Does work that may be done twice over a connection, and gives up when the connection has trouble. `is_well` says
+    /// whether what was done shows that the server is.
     ///
     /// A connection is out of the pool while it is used: what is dropped here takes it along, with the requests that
     /// are still to be answered.
     pub(crate) async fn run<'a, T, F: Future<Output = Result<T, String>> + Send>(
         &self,
         work: impl Fn(Client) -> F + Send + Sync + 'a,
-    ) -> Result<T, String> {
+        is_well: fn(&T) -> bool,
+    ) -> Result<T, Trouble> {
         if let Some(connection) = self.take() {
             match connection.run(&work).await {
-                Ok(done) => {
-                    self.keep(connection);
-                    return Ok(done);
-                }
+                Ok(done) => return Ok(self.keep(connection, done, is_well)),
+                // A new connection is the same user's.
+                Err(trouble @ Trouble::Denied(_)) => return Err(trouble.at(&self.place())),
                 // The server went away since, and all idle connections with it; it may be back.
-                Err(_) => self.clear(),
+                Err(Trouble::Broken(_)) => self.clear(),
             }
         }
-        let connection = self.open().await?;
-        let done = connection.run(&work).await.map_err(|trouble| {
-            let place = self.place();
-            format!("{place}: {trouble}")
-        })?;
-        self.keep(connection);
-        Ok(done)
+        let connection = self.open().await.map_err(Trouble::Broken)?;
+        let done = connection.run(&work).await;
+        let done = done.map_err(|trouble| trouble.at(&self.place()))?;
+        Ok(self.keep(connection, done, is_well))
     }
 
     async fn open(&self) -> Result<Connection, String> {
         let place = self.place();
         let (sender, trouble) = watch::channel(None);
         let options = self.options()?.event_callback(move |event| {
-            if let Some(text) = trouble_of(&event) {
+            if let Some(found) = trouble_of(&event) {
                 sender.send_if_modified(|first| {
                     let is_first = first.is_none();
-                    first.get_or_insert(text);
+                    first.get_or_insert(found);
                     is_first
                 });
             }
@@ -166,8 +189,15 @@ impl Link {
         self.lock().pop()
     }
 
-    fn keep(&self, connection: Connection) {
-        self.lock().push(connection);
+    /// Keeps the connection for the next work, unless the server is unwell: then the next one is to find out anew which
+    /// of the servers will do it.
+    fn keep<T>(&self, connection: Connection, done: T, is_well: fn(&T) -> bool) -> T {
+        if is_well(&done) {
+            self.lock().push(connection);
+        } else {
+            self.clear();
+        }
+        done
     }
 
     /// Closes all connections that nothing is using.
@@ -184,15 +214,15 @@ impl Connection {
     async fn run<T, F: Future<Output = Result<T, String>>>(
         &self,
         work: impl Fn(Client) -> F,
-    ) -> Result<T, String> {
+    ) -> Result<T, Trouble> {
         let mut trouble = self.trouble.clone();
         select! {
             biased;
-            found = trouble.wait_for(Option::is_some) => Err(match found {
-                Ok(text) => text.clone().unwrap_or_default(),
-                Err(_) => "the connection was closed".into(),
+            found = trouble.wait_for(Option::is_some) => Err(match found.as_deref() {
+                Ok(Some(trouble)) => trouble.clone(),
+                _ => Trouble::Broken("the connection was closed".into()),
             }),
-            done = work(self.client.clone()) => done,
+            done = work(self.client.clone()) => done.map_err(Trouble::Broken),
         }
     }
 }
@@ -216,13 +246,20 @@ pub(crate) fn place(server: &ServerAddr) -> String {
 }
 
 /// What a connection cannot go on after.
-fn trouble_of(event: &Event) -> Option<String> {
+fn trouble_of(event: &Event) -> Option<Trouble> {
     match event {
         Event::Connected | Event::LameDuckMode | Event::Draining | Event::SlowConsumer(_) => None,
         Event::Disconnected | Event::Closed | Event::ClientError(ClientError::MaxReconnects) => {
-            Some("the server closed the connection".into())
+            Some(Trouble::Broken("the server closed the connection".into()))
         }
-        Event::ServerError(error) => Some(answer::refused(&error.to_string())),
-        Event::ClientError(error) => Some(error.to_string()),
+        Event::ServerError(error) => {
+            let words = error.to_string();
+            let reason = answer::refused(&words);
+            Some(match answer::is_denied(&words) {
+                true => Trouble::Denied(reason),
+                false => Trouble::Broken(reason),
+            })
+        }
+        Event::ClientError(error) => Some(Trouble::Broken(error.to_string())),
     }
 }

@@ -1,9 +1,17 @@
 //! What the entries hold, and how what is refused is sorted.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use ldap3::{Mod, Scope, SearchEntry};
 use profilesync_target::{Answer, Delivery, Outcome};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     BASE, deliver, destroyed, document, full_settings, open,
@@ -275,6 +283,49 @@ async fn refusals_are_sorted() {
     };
     is_delivered(&outcomes[0], "the entry is as it should be");
     target.close().await;
+}
+
+/// Another address of a server, and how many connections were made to it.
+async fn counted(server: &Server) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let (address, behind) = (listener.local_addr().unwrap(), server.address);
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(behind).await.unwrap();
+                // It ends when either side hangs up, however it does.
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    (address, connections)
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_while_the_server_seems_well() {
+    if !server::is_there() {
+        return;
+    }
+    let server = Server::start().await;
+    let (address, connections) = counted(&server).await;
+    let settings = settings(&server).replace(&server.address.to_string(), &address.to_string());
+    let faulty = "attributes = { cn = 'name', sn = 'name', nosuch = 'name' }";
+    let denied = "attributes = { cn = 'name', sn = 'organization' }";
+    for (account, line, expected) in [
+        ("well", "", 1),
+        ("faulty", faulty, 3),
+        ("denied", denied, 3),
+    ] {
+        connections.store(0, Ordering::Relaxed);
+        let target = open(&format!("{settings}{line}"));
+        for revision in 1..=3 {
+            deliver(&*target, document(account, revision)).await;
+        }
+        assert_eq!(connections.load(Ordering::Relaxed), expected, "{account}");
+    }
 }
 
 #[tokio::test]

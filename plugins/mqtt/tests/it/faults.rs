@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use profilesync_target::{Delivery, Document, Outcome};
+use profilesync_target::{Answer, Delivery, Document, Outcome, Target};
 
 use crate::{deliver, deliver_all, document, open, server::Server, world::users};
 
@@ -16,6 +16,23 @@ fn faulty(outcomes: &[Outcome], text: &str) {
 
 fn is_delivered(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Delivered { .. })
+}
+
+/// Delivers a batch, and the halves of what is rejected as a whole, as the daemon does.
+async fn bisected(target: &dyn Target, batch: &[Delivery]) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    let mut parts = vec![batch];
+    while let Some(part) = parts.pop() {
+        match target.deliver(part).await {
+            Answer::Whole(Outcome::Rejected { .. }) if part.len() > 1 => {
+                let (front, back) = part.split_at(part.len() / 2);
+                parts.extend([back, front]);
+            }
+            Answer::Whole(outcome) => outcomes.extend(vec![outcome; part.len()]),
+            Answer::Each(each) => outcomes.extend(each),
+        }
+    }
+    outcomes
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,6 +97,52 @@ async fn a_message_that_is_too_large_is_the_accounts() {
     );
     assert!(outcomes[0].text().contains("takes 2000"), "{outcomes:?}");
     assert!(is_delivered(&deliver(&*target, &["small"]).await[0]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_beyond_an_unannounced_limit_is_the_accounts() {
+    // With this many, which is its default, mosquitto does not hang up after a refusal.
+    let limit = "message_size_limit 2000\nmax_queued_messages 1000\nallow_anonymous true";
+    let Some(server) = Server::start(limit).await else {
+        return;
+    };
+    let target = open(&format!("url = '{}'", server.url()));
+    let batch = ["a", "b", "large", "c", "d"].map(|account| {
+        let mut document = document(account);
+        if account == "large" {
+            document.introduction = Some("x".repeat(3000));
+        }
+        Delivery::from(document)
+    });
+    let whole = target.deliver(&batch).await;
+    assert!(
+        matches!(whole, Answer::Whole(Outcome::Rejected { .. })),
+        "{whole:?}"
+    );
+    let outcomes = bisected(&*target, &batch).await;
+    assert!(
+        matches!(outcomes[2], Outcome::Rejected { .. }),
+        "{outcomes:?}"
+    );
+    assert!(outcomes[2].text().contains("larger than"), "{outcomes:?}");
+    let delivered = outcomes.iter().filter(|outcome| is_delivered(outcome));
+    assert_eq!(delivered.count(), 4, "{outcomes:?}");
+    let held: Vec<_> = server.retained(None).await.into_keys().collect();
+    let small = [
+        "profiles/1/a",
+        "profiles/1/b",
+        "profiles/1/c",
+        "profiles/1/d",
+    ];
+    assert_eq!(held, small);
+
+    // The others have their answers: it must be this one.
+    let outcomes = deliver_all(&*target, &batch[1..3]).await;
+    assert!(is_delivered(&outcomes[0]), "{outcomes:?}");
+    assert!(
+        matches!(outcomes[1], Outcome::Rejected { .. }),
+        "{outcomes:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
