@@ -146,6 +146,11 @@ impl Target for Local {
     fn read_back(&self) -> Option<&dyn ReadBack> {
         Some(self)
     }
+
+    /// Waits for what is being written: the next target of the same folder must not be overtaken by it.
+    async fn close(&self) {
+        drop(self.turn.lock().await);
+    }
 }
 
 #[async_trait]

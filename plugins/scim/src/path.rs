@@ -53,6 +53,11 @@ impl Path {
         })
     }
 
+    /// Whether it is this attribute of the resource itself, or a part of it.
+    pub(crate) fn is_of(&self, name: &str) -> bool {
+        self.schema.is_none() && self.name.eq_ignore_ascii_case(name)
+    }
+
     /// The type of our element, if this is a list.
     fn list(&self) -> Option<&'static str> {
         let list = LISTS.iter().find(|(name, _)| *name == self.name)?;

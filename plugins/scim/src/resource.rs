@@ -29,6 +29,8 @@ pub(crate) struct Mapping {
     /// Which of the attributes holds the revision.
     pub(crate) revision: Option<usize>,
     pub(crate) update: Update,
+    /// The attribute that a lookup leaves out.
+    pub(crate) left_out: Option<&'static str>,
 }
 
 /// The resource that a document is to have.

@@ -101,8 +101,11 @@ impl Service {
     ) -> Result<Option<Map<String, Value>>, Outcome> {
         let quoted = Value::from(external_id).to_string();
         let mut url = self.url.clone();
+        // A service may ignore what it is asked to leave out (RFC 7644, 3.9).
+        let left_out = self.mapping.left_out;
         url.query_pairs_mut()
-            .append_pair("filter", &format!("externalId eq {quoted}"));
+            .append_pair("filter", &format!("externalId eq {quoted}"))
+            .extend_pairs(left_out.map(|name| ("excludedAttributes", name)));
         let reply = self
             .http
             .fetch(&self.request(Method::GET, url, None))

@@ -141,6 +141,7 @@ impl Raw {
             mapping: Mapping {
                 schema,
                 external_id: self::external_id(&external_id)?,
+                left_out: left_out(self.resource, self.update, &attributes),
                 attributes,
                 revision,
                 update: match self.update {
@@ -158,6 +159,20 @@ impl Raw {
             )?,
             url,
         })
+    }
+}
+
+/// A group may have more members than fit into an answer that is read. A PUT has to send them back, though, and mapped
+/// ones are compared.
+fn left_out(
+    resource: Resource,
+    update: Change,
+    attributes: &[(Path, Vec<Source>)],
+) -> Option<&'static str> {
+    let is_mapped = attributes.iter().any(|(path, _)| path.is_of("members"));
+    match (resource, update) {
+        (Resource::Groups, Change::Patch) if !is_mapped => Some("members"),
+        _ => None,
     }
 }
 

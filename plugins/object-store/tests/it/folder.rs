@@ -1,8 +1,9 @@
 //! A local folder.
 
-use std::fs;
+use std::{fs, process::Command, time::Duration};
 
 use profilesync_target::Outcome;
+use tokio::time::timeout;
 
 use crate::{deliver, delivered, destroyed, document, open};
 
@@ -61,4 +62,25 @@ async fn a_folder_that_is_missing_is_not_made() {
     assert!(target.probe().await.unwrap_err().contains("mount"));
     fs::write(&path, "").unwrap();
     assert!(target.probe().await.unwrap_err().contains("cannot write"));
+}
+
+#[tokio::test]
+async fn a_target_is_closed_after_its_last_write() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("1")).unwrap();
+    let path = root.path().join("1/a.json");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let target = open(&format!("url = 'file://{}'", root.path().display()));
+    // Nobody has the other end of the pipe: reading what is held hangs, as on a disk that does not answer.
+    let limit = Duration::from_millis(200);
+    let delivery = timeout(limit, deliver(&*target, document("a", 1))).await;
+    let closed = timeout(limit, target.close()).await;
+    // Opened both ways it never waits for a reader.
+    let mut both = fs::OpenOptions::new();
+    let end = both.read(true).write(true).open(&path).unwrap();
+    assert!(delivery.is_err(), "it does not hang");
+    assert!(closed.is_err(), "it was closed before");
+    target.close().await;
+    drop(end);
 }

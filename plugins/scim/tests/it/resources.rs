@@ -89,6 +89,41 @@ async fn groups_are_kept_too() {
 }
 
 #[tokio::test]
+async fn members_of_a_group_stay_and_a_patch_does_not_read_them() {
+    if !server::is_there() {
+        return;
+    }
+    let server = Server::start().await;
+    let url = server.url();
+    let group = async || resources(&url, "Groups").await.remove(0);
+    // The first would not fit into an answer.
+    for (update, count) in [("patch", 400), ("put", 4)] {
+        let target = open(&format!(
+            "{}resource = 'Groups'\nupdate = '{update}'",
+            settings(&url)
+        ));
+        is_delivered(&deliver(&*target, document("Team", 1)).await, "201");
+        let members: Vec<_> = (0..count)
+            .map(|number| json!({ "value": format!("{number:0200}") }))
+            .collect();
+        let change = json!({
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": [{ "op": "add", "path": "members", "value": members }],
+        });
+        let held = group().await;
+        let path = format!("/Groups/{}", held["id"].as_str().unwrap());
+        let (status, answer) = send(&url, "PATCH", &path, Some(&change)).await;
+        assert!(status < 300, "{answer}");
+
+        is_delivered(&deliver(&*target, document("Team", 2)).await, "20");
+        let held = group().await;
+        assert_eq!(held["displayName"], "Name 2");
+        assert_eq!(held["members"], json!(members));
+        is_delivered(&deliver(&*target, destroyed("Team", 3)).await, "204");
+    }
+}
+
+#[tokio::test]
 async fn refusals_are_sorted() {
     if !server::is_there() {
         return;

@@ -112,6 +112,9 @@ fn schemas() -> Value {
     let mut photo = attribute("value", "reference", true, false);
     photo["referenceTypes"] = json!(["external"]);
     photos["subAttributes"] = json!([photo, attribute("type", "string", false, false)]);
+    let mut members = attribute("members", "complex", false, false);
+    members["multiValued"] = true.into();
+    members["subAttributes"] = json!([text("value")]);
     let mut all: Vec<_> = [
         "account",
         "name",
@@ -142,7 +145,7 @@ fn schemas() -> Value {
         schema(
             GROUP,
             "Group",
-            vec![attribute("displayName", "string", false, false)]
+            vec![attribute("displayName", "string", false, false), members]
         ),
         schema(EXTENSION, "Profile", all),
     ])
