@@ -35,11 +35,19 @@ fn check(
     if peer.address.is_none() {
         return Ok(());
     }
+    let loopback = peer
+        .address
+        .is_some_and(|address| address.to_canonical().is_loopback());
     match token {
         Some(token) if bears(headers, token) => Ok(()),
         Some(_) => Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "send `Authorization: Bearer …` with the token of [admin]",
+        )),
+        // The configuration asks for a token, but a socket that systemd holds may be anywhere.
+        None if !loopback => Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "without admin.token the admin API is for this machine alone",
         )),
         None => no_browser_was_tricked(method, headers),
     }
@@ -61,7 +69,7 @@ fn bears(headers: &HeaderMap, token: &Token) -> bool {
         .into()
 }
 
-/// Without a token the address is on loopback, and what can reach it beside local programs is a browser that some
+/// Without a token the client is on loopback, and what can reach the API from there beside local programs is a browser that some
 /// web page leads here: by a name that resolves to loopback, or by a form or script of another site.
 fn no_browser_was_tricked(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let host = headers
@@ -140,6 +148,27 @@ mod tests {
             let status = status(TCP, &Method::GET, &headers, Some("secret"));
             assert_eq!(status, expected, "{given}");
         }
+    }
+
+    #[test]
+    fn without_a_token_other_machines_are_refused() {
+        let host = [("host", "localhost")];
+        for (address, expected) in [
+            ("127.0.0.1", 200),
+            ("::1", 200),
+            ("::ffff:127.0.0.1", 200),
+            ("192.0.2.1", 403),
+            ("::ffff:192.0.2.1", 403),
+        ] {
+            let address = Some(address.parse().unwrap());
+            let got = status(Peer { address }, &Method::GET, &host, None);
+            assert_eq!(got, expected, "{address:?}");
+        }
+        let elsewhere = Peer {
+            address: Some("192.0.2.1".parse().unwrap()),
+        };
+        let bearer = [("authorization", "Bearer t")];
+        assert_eq!(status(elsewhere, &Method::GET, &bearer, Some("t")), 200);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, str::FromStr, sync::Arc};
 
 use percent_encoding::percent_decode_str;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use warp::{
     Filter, Rejection,
     filters::BoxedFilter,
@@ -127,9 +127,15 @@ fn reads(admin: &Arc<Admin>) -> Routes {
     any_of([list.boxed(), show.boxed(), history.boxed()])
 }
 
+/// What is asked for stands in the body: a member of it that is put into the query must not be passed over.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
+
 fn acts(admin: &Arc<Admin>) -> Routes {
     let act = path!("v1" / "targets" / String / Verb)
         .and(post())
+        .and(warp::query().map(|NoQuery {}| ()).untuple_one())
         .and(warp::ext::get::<Body>())
         .and(with(admin))
         .then(

@@ -57,7 +57,15 @@ async fn list(client: &Client, args: &AccountsArgs) -> Result<(), Failure> {
     }
     let path = format!("/v1/accounts?{}", query.finish());
     if args.json {
-        return print_json(&client.text(&path).await?);
+        let text = client.text(&path).await?;
+        print_json(&text)?;
+        if let Ok(Accounts {
+            next: Some(next), ..
+        }) = serde_json::from_str(&text)
+        {
+            eprint!("{}", more(&next));
+        }
+        return Ok(());
     }
     print(&page(&client.get(&path).await?, coloured()))
 }
@@ -90,12 +98,15 @@ fn page(page: &Accounts, coloured: bool) -> String {
     }
     let mut text = table.render(coloured);
     if let Some(next) = &page.next {
-        text += &format!(
-            "more: --after '{}'\n",
-            harmless(next).replace('\'', r"'\''")
-        );
+        text += &more(next);
     }
     text
+}
+
+/// That this is not all, and how to get the rest.
+fn more(next: &str) -> String {
+    let next = harmless(next).replace('\'', r"'\''");
+    format!("more: --after '{next}'\n")
 }
 
 async fn show(client: &Client, given: &str, json: bool) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use toml::{
 };
 
 /// The ends of the names of keys that hold secrets.
-const SECRET: [&str; 9] = [
+const SECRET: [&str; 14] = [
     "token",
     "tokens",
     "secret",
@@ -22,6 +22,11 @@ const SECRET: [&str; 9] = [
     "authorization",
     "api_key",
     "api-key",
+    "access_key",
+    "account_key",
+    "credentials",
+    "passphrase",
+    "cookie",
 ];
 
 /// All strings of the files, and what stands in the place of a secret one.

@@ -32,18 +32,19 @@ impl Query {
     /// Reads a raw query string.
     pub(super) fn parse(raw: &str) -> Self {
         let mut query = Self::default();
+        let mut seen = [false; 4];
         for (name, value) in parse(raw.as_bytes()) {
-            let given = match &*name {
-                "SdkAppid" => &mut query.app,
-                "CallbackCommand" => &mut query.command,
-                "Sign" => &mut query.sign,
-                "RequestTime" => &mut query.request_time,
+            let (given, seen) = match &*name {
+                "SdkAppid" => (&mut query.app, &mut seen[0]),
+                "CallbackCommand" => (&mut query.command, &mut seen[1]),
+                "Sign" => (&mut query.sign, &mut seen[2]),
+                "RequestTime" => (&mut query.request_time, &mut seen[3]),
                 _ => continue,
             };
-            *given = match given {
-                Given::No if value.is_empty() => Given::No,
-                Given::No => Given::Once(value.into_owned()),
-                Given::Once(_) | Given::Repeated => Given::Repeated,
+            *given = match std::mem::replace(seen, true) {
+                true => Given::Repeated,
+                false if value.is_empty() => Given::No,
+                false => Given::Once(value.into_owned()),
             };
         }
         query
@@ -80,6 +81,7 @@ mod tests {
         assert_eq!(Query::parse("SdkAppid=14&SdkAppid=14").app, Given::Repeated);
         assert_eq!(Query::parse("Sign=a&x&Sign=b&Sign=c").sign, Given::Repeated);
         assert_eq!(Query::parse("Sign=a&Sign").sign, Given::Repeated);
+        assert_eq!(Query::parse("Sign&Sign=a").sign, Given::Repeated);
         assert_eq!(Query::parse("").sign, Given::No);
         assert_eq!(Query::parse("Sign=").sign, Given::No);
     }

@@ -140,7 +140,9 @@ fn token(args: &SendArgs, app: Option<&PeekApp>) -> Result<Option<String>, Failu
 }
 
 fn client(socket: Option<PathBuf>, insecure: bool) -> Result<Client, Failure> {
+    // What is sent is signed, and for the daemon alone.
     let mut builder = Client::builder()
+        .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(super::TIMEOUT)
         .tls_danger_accept_invalid_certs(insecure);
