@@ -60,9 +60,19 @@ impl FromStr for Period {
 
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
+        // Days and hours as people write them; humantime makes months of 90 days.
+        let seconds = self.0.as_secs();
+        match (seconds / DAY, seconds % DAY, self.0.subsec_nanos()) {
+            (days @ 2..=YEAR, 0, 0) => write!(f, "{days}d"),
+            _ => humantime::format_duration(self.0).fmt(f),
+        }
     }
 }
+
+/// Seconds.
+const DAY: u64 = 24 * 60 * 60;
+/// Days.
+const YEAR: u64 = 365;
 
 const SIZE_UNITS: [(&str, u64); 9] = [
     ("B", 1),

@@ -67,8 +67,11 @@ class Outside:
         return json.loads(row[0]) if row and row[0] else None
 
     def check(self):
-        """Raises when the outside cannot be reached."""
-        self.connect().execute("SELECT 1 FROM accounts LIMIT 1")
+        """Raises when the outside cannot be reached. It makes nothing: `check --probe` may be run by another user."""
+        if os.path.exists(self.path):
+            self.connect().execute("SELECT 1 FROM accounts LIMIT 1")
+        elif not os.access(os.path.dirname(self.path) or ".", os.W_OK):
+            raise OSError(f"{self.path} cannot be made")
 
     def close(self):
         """Forgets a connection that failed, and what was not committed."""

@@ -108,9 +108,18 @@ fn serve(outside: &Outside, request: &Value) -> Vec<Value> {
         Ok(held) => json!({ "id": asked["id"], "held": held }),
         Err(refusal) => answer(&asked["id"], Err(refusal)),
     });
+    // It makes nothing: `check --probe` may be run by another user.
     let probed = request.get("probe").map(|probe| {
-        let made = fs::create_dir_all(&outside.folder);
-        answer(&probe["id"], made.map(|()| "ok").map_err(Refusal::from))
+        let found = outside.folder.ancestors().find(|folder| folder.exists());
+        let found = found.map_or(Ok(true), |folder| {
+            fs::metadata(folder).map(|it| it.is_dir())
+        });
+        let done = match found {
+            Ok(true) => Ok("ok"),
+            Ok(false) => Err(Refusal::Fault("a file is where the folder is to be".into())),
+            Err(error) => Err(error.into()),
+        };
+        answer(&probe["id"], done)
     });
     delivered.chain(read).chain(probed).collect()
 }

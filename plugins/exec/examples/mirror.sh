@@ -56,10 +56,12 @@ get() {
     [ ! -f "$file.json" ] || { read -r held && IFS= read -r json; } <"$file.json"
 }
 
-# Is the outside reachable?
+# Is the outside reachable? This makes nothing: `check --probe` may be run by another user.
 check() {
     outcome=ok
-    [ -d "$folder" ] || mkdir -p "$folder" || outcome=fault reason='the folder cannot be made, see the log'
+    existing=$folder
+    until [ -e "$existing" ]; do existing=$(dirname -- "$existing"); done
+    { [ -d "$existing" ] && [ -w "$existing" ]; } || outcome=fault reason='the folder cannot be written to'
 }
 
 answer() {

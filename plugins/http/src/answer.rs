@@ -1,6 +1,6 @@
 //! What an answer means: its status decides, its body is only quoted.
 
-use std::{borrow::Cow, fmt, ops::RangeInclusive, time::Duration};
+use std::{borrow::Cow, fmt, num::IntErrorKind, ops::RangeInclusive, time::Duration};
 
 use jiff::{Timestamp, fmt::rfc2822};
 use profilesync_target::{Outcome, SettingsError};
@@ -121,6 +121,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = match text.parse::<u64>() {
         Ok(seconds) => seconds,
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => MAX_RETRY_AFTER,
         Err(_) => {
             let date = rfc2822::parse(text).ok()?.timestamp();
             u64::try_from(date.as_second() - now.as_second()).unwrap_or(0)
@@ -230,6 +231,7 @@ mod tests {
         assert_eq!(after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(30));
         assert_eq!(after("Wed, 21 Oct 2015 07:00:00 GMT"), Some(0));
         assert_eq!(after("99999999999999"), Some(604_800));
+        assert_eq!(after("99999999999999999999"), Some(604_800));
         for nonsense in ["", "-1", "soon", "1.5"] {
             assert_eq!(after(nonsense), None, "{nonsense}");
         }
