@@ -221,20 +221,22 @@ fn client_threads() -> usize {
 }
 
 async fn dropped_deliveries_leave_no_thread(server: &Server) {
+    // Other tests of this process have some too, now more and now fewer.
+    let most = client_threads() + 3;
     let profiles = target(server, "exchange = 'profiles'");
     assert!(is_delivered(&deliver(&*profiles, &["a"]).await[0]));
     server.process.signal("STOP");
     // The first is dropped while it waits for a confirm, the others while they connect.
-    for _ in 0..5 {
+    for _ in 0..10 {
         let cut = tokio::time::timeout(Duration::from_millis(200), deliver(&*profiles, &["a"]));
         assert!(cut.await.is_err(), "a frozen server confirmed");
     }
     let ended = async {
-        while client_threads() > 0 {
+        while client_threads() > most {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let ended = tokio::time::timeout(Duration::from_secs(5), ended).await;
+    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await;
     server.process.signal("CONT");
     assert!(ended.is_ok(), "{} threads are left", client_threads());
     assert!(is_delivered(&deliver(&*profiles, &["a"]).await[0]));
