@@ -365,9 +365,14 @@ impl Raw {
             };
             let name = name.to_ascii_lowercase();
             if naming.contains(&name) {
-                return Err(wrong(format!(
-                    "the attribute {name:?} names the entry, and can hold nothing else"
-                )));
+                let help =
+                    "name the entry by another in `dn`, or list `attributes` without this one";
+                return Err(SettingsError {
+                    help: Some(help.into()),
+                    ..wrong(format!(
+                        "the attribute {name:?} names the entry, and can hold nothing else"
+                    ))
+                });
             }
             if name == owner {
                 return Err(wrong(format!(

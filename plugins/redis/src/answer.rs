@@ -48,6 +48,10 @@ pub(crate) fn refusal(place: &str, error: &ServerError) -> String {
         "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" => {
             ": it is a cluster, which this type of target cannot write to"
         }
+        // What Redis 7.0 says of a right that a script lacks.
+        "ERR" if detail.contains("can't run this command") => {
+            ": the user needs the permissions that the README lists"
+        }
         "NOPERM" => ": the user needs the permissions that the README lists",
         _ => "",
     };

@@ -131,7 +131,7 @@ impl Raw {
             });
         let revision = attributes
             .iter()
-            .position(|(_, sources)| matches!(sources.as_slice(), [Source::Member("revision")]));
+            .position(|(_, sources)| is_revision(sources));
         Ok(Checked {
             identity: json!({
                 "url": url.as_str(),
@@ -159,6 +159,18 @@ impl Raw {
             )?,
             url,
         })
+    }
+}
+
+/// Whether an attribute holds the revision, as a number or as a text.
+fn is_revision(sources: &[Source]) -> bool {
+    match sources {
+        [Source::Member("revision")] => true,
+        [Source::Template(template)] => samples().iter().all(|sample| {
+            let revision = sample.document.revision.to_string();
+            template.render(&sample.document) == Ok(revision)
+        }),
+        _ => false,
     }
 }
 

@@ -173,7 +173,9 @@ fn hint(error: &sqlx::Error) -> Option<&'static str> {
         error.is_some_and(|error| error.code() == wanted)
     };
     if is_no_table(error) {
-        Some("create the table, or set `create_table = true`")
+        Some(
+            "create the table, or set `create_table = true` and restart, then `profilesync targets backfill NAME`",
+        )
     } else if is_state("42P10")
         || database
             .message()

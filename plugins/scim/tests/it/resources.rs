@@ -202,6 +202,26 @@ async fn an_older_revision_changes_nothing_and_a_race_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_revision_may_be_kept_as_a_text() {
+    if !server::is_there() {
+        return;
+    }
+    let server = Server::start().await;
+    let attributes = format!(
+        "[attributes]\nuserName = 'safe_id'\n'{0}:owner' = '{{{{ revision }}}}'\n'{0}:name' = 'name'",
+        crate::EXTENSION
+    );
+    let target = open(&format!("{}{attributes}", settings(&server.url())));
+    // As texts these are the other way round.
+    let newer = document("texts", 10);
+    deliver(&*target, newer.clone()).await;
+    deliver(&*target, document("texts", 9)).await;
+    let held = user(&server).await;
+    assert_eq!(held[crate::EXTENSION]["owner"], "10");
+    assert_eq!(held[crate::EXTENSION]["name"], newer.name.unwrap());
+}
+
+#[tokio::test]
 async fn what_is_rendered_is_the_request() {
     let target = open(&settings("http://127.0.0.1:1/v2"));
     let text = target.render(&document("a\"b", 1)).unwrap();
