@@ -18,7 +18,7 @@
 //!
 //! 1. OK means that the event is synced to the journal. Nothing else has to be up for it.
 //! 2. The journal is the truth; snapshot and journal give the index back, with every revision. The index (sled) is
-//!    never trusted further than it was checked.
+//!    never trusted further than it was checked. What operators decided about targets is synced beside them.
 //! 3. One thread writes the index, in atomic batches; what it reads from the journal is synced.
 //! 4. A change entry says *that* targets must hear of an account, never *what*: bursts coalesce, the newest wins.
 //! 5. There is one change entry per account, whatever the number of targets; a dead target costs nothing.

@@ -6,6 +6,7 @@
 mod applier;
 mod apply;
 mod codec;
+mod decisions;
 mod index;
 mod keys;
 pub mod offline;
@@ -13,6 +14,7 @@ mod open;
 pub mod records;
 mod rest;
 mod retention;
+mod session;
 mod sled;
 mod snapshot;
 mod snapshots;

@@ -42,7 +42,8 @@ pub(super) struct Sweep {
 }
 
 impl Loop {
-    /// Follows an order. The answer is given when what was done is safe.
+    /// Follows an order. It is answered once what was done is written. What was decided about the target is synced by
+    /// then; accounts that were made due are in the index alone, whose newest writes a crash may take back.
     pub(super) fn act(&mut self, order: Order, reply: Reply) -> Result<(), StoreError> {
         let name = &self.target.name;
         let done = match order {

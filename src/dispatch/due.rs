@@ -7,7 +7,7 @@ use crate::{
     clock::Millis,
     config::{OnDestroy, Retry, TargetOptions},
     event::AccountId,
-    store::records::{Account, DeliveryState, Next, Trouble},
+    store::records::{Account, DeliveryState, Next, Trouble, settings_of},
 };
 
 /// Why a dispatcher looks at an account. Where there are several reasons the greatest counts.
@@ -83,7 +83,9 @@ fn wanted(
             return false;
         }
         // A backfill tells of live accounts, and of a destroyed one only if the target may still hold it.
-        let may_hold = state.delivered > 0 && account.status_revision > state.delivered;
+        let told = account.status_revision <= state.delivered
+            && settings_of(state.epoch) == settings_of(epoch);
+        let may_hold = state.delivered > 0 && !told;
         if cause == Cause::Backfill && state.trouble.is_none() && !may_hold {
             return false;
         }
@@ -121,7 +123,7 @@ mod tests {
     use globset::{Glob, GlobSetBuilder};
 
     use super::*;
-    use crate::{dispatch::sim::options, event::Field};
+    use crate::{dispatch::sim::options, event::Field, store::records::after_new_settings};
 
     const NOW: Millis = 1_000_000;
     /// The longest delay by default.
@@ -387,6 +389,15 @@ mod tests {
             Cause::Backfill,
             &destroyed(2),
             &delivered(0, 1),
+            Decision::Deliver,
+        );
+        // Under other settings it was told, and another target perhaps.
+        let elsewhere = delivered(after_new_settings(1), 2);
+        check(
+            &options,
+            Cause::Backfill,
+            &destroyed(2),
+            &elsewhere,
             Decision::Deliver,
         );
         let parked = troubled(2, Next::Parked);

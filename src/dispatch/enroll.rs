@@ -14,7 +14,7 @@ use crate::{
     clock::{self, Millis},
     store::{
         StoreError, Write,
-        records::{Backfill, TargetState},
+        records::{Backfill, TargetState, after_new_settings},
     },
 };
 
@@ -130,7 +130,7 @@ fn returning(
     let forgotten = state.removed_at.take().is_some_and(is_long_ago);
     if forgotten || state.identity != identity {
         identity.clone_into(&mut state.identity);
-        state.epoch += 1;
+        state.epoch = after_new_settings(state.epoch);
         // `live` stays: what changed after it and is not delivered yet, a destroy say, must not be skipped.
         state.backfill = backfill(ledger, state.live)?;
     }

@@ -8,7 +8,6 @@ use std::{
     iter,
     num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -23,24 +22,22 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock,
     durable::free_bytes,
-    journal::{Journal, Reader, Record},
+    journal::{Journal, Record},
     metrics::Metrics,
     store::{
         Phase, Request, Store, Write, Writer,
         apply::Changes,
         codec::Meta,
-        index::{Index, IndexError},
+        index::IndexError,
         open::{self, Opened, Progress},
         rest::Round,
         retention::{Forgetting, HistorySweep},
+        session::Session,
         snapshots::Snapshots,
         state_dir::{LastRun, StateDir, sync_folder},
     },
 };
 
-/// Records of one batch at most. The further behind, the larger: an account that changed often meanwhile is then
-/// written once.
-const RECORDS: usize = 1024;
 /// Dispatchers' requests of one batch.
 const REQUESTS: usize = 1024;
 /// Nothing is applied while the file system has less than this left: sled does not survive a full disk. It is less
@@ -151,6 +148,9 @@ impl Worker {
             self.store.0.index.store(None);
             // It reads the index, which must be let go of.
             self.snapshots.join(&self.dir);
+            if self.stop.is_cancelled() {
+                return;
+            }
             tracing::error!(%error, "the store failed; it is opened anew");
             self.options.metrics.store_ready.set(0);
             self.store
@@ -179,15 +179,20 @@ impl Worker {
 
     /// Opens the index and follows the journal until told to stop.
     fn session(&mut self) -> Result<(), IndexError> {
+        // What a build left that was cut off may be what fills the disk.
+        open::remove_unfinished(&self.dir)?;
         if !self.wait_for_space() {
             return Ok(());
         }
-        let phase = self.store.0.phase.clone();
         let told = |progress| {
-            phase.send_replace(match progress {
+            self.store.0.phase.send_replace(match progress {
                 Progress::Checking => Phase::Opening,
                 Progress::Rebuilding { entries } => Phase::Rebuilding { entries },
             });
+            match self.stop.is_cancelled() {
+                true => Err(IndexError("it is to stop".into())),
+                false => Ok(()),
+            }
         };
         let Opened {
             index,
@@ -201,18 +206,7 @@ impl Worker {
         if rebuilt {
             self.options.metrics.store_rebuilds.inc();
         }
-        let index = Arc::new(index);
-        let reader = Reader::open(
-            &self.dir.journal(),
-            meta.applied,
-            self.options.metrics.clone(),
-        )
-        .map_err(|error| IndexError(format!("the journal cannot be read: {error}")))?;
-        let mut session = Session {
-            index,
-            meta,
-            reader,
-        };
+        let mut session = Session::open(&self.dir, index, meta, &self.options)?;
         self.store.0.index.store(Some(Arc::clone(&session.index)));
         if self.replay(&mut session)? {
             // Which change was the newest is not known, but that none is beyond this.
@@ -356,9 +350,6 @@ impl Worker {
             }
             changes.write(write)?;
         }
-        if changes.decided {
-            self.snapshots.ask();
-        }
         let changed = session.commit(changes, &self.options)?;
         self.tell_applied(&session.meta, changed);
         for (_, done) in writes {
@@ -452,40 +443,5 @@ impl Worker {
         }
         self.dir.end_run();
         Ok(())
-    }
-}
-
-/// An open index, and the place in the journal.
-struct Session {
-    index: Arc<Box<dyn Index>>,
-    meta: Meta,
-    reader: Reader,
-}
-
-impl Session {
-    fn read(&mut self, until: u64) -> Result<Vec<Record>, IndexError> {
-        self.reader
-            .read(until, RECORDS)
-            .map_err(|error| IndexError(format!("the journal cannot be read: {error}")))
-    }
-
-    fn back_up(&self, path: PathBuf, done: oneshot::Sender<Result<(), String>>) {
-        Snapshots::back_up(Arc::clone(&self.index), self.meta.applied, path, done);
-    }
-
-    /// Applies a batch. Says which change is the newest.
-    fn commit(
-        &mut self,
-        mut changes: Changes<'_>,
-        options: &Options,
-    ) -> Result<Option<u64>, IndexError> {
-        for (app, result) in std::mem::take(&mut changes.results) {
-            options.metrics.event(&(options.app_name)(app), result);
-        }
-        let changed = changes.changed;
-        let (batch, meta) = changes.finish();
-        self.index.apply(batch)?;
-        self.meta = meta;
-        Ok(changed)
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     store::{
         Write,
         codec::{Meta, Stored, checksum, encode_history},
+        decisions::Decision,
         index::{Batch, Index, IndexError},
         keys,
         records::{Account, DeliveryState, Next, TargetId, TargetState},
@@ -37,8 +38,8 @@ pub(crate) struct Changes<'a> {
     pub(crate) results: Vec<(u64, EventResult)>,
     /// The newest sequence number that made a revision.
     pub(crate) changed: Option<u64>,
-    /// Whether a target's state changed in what neither the journal nor another delivery would give back.
-    pub(crate) decided: bool,
+    /// What was decided about targets; `None` about those that are forgotten.
+    pub(crate) decided: BTreeMap<String, Option<Decision>>,
 }
 
 /// An account of this batch: as it is in the index, and as it will be.
@@ -59,7 +60,7 @@ impl<'a> Changes<'a> {
             accounts,
             results,
             changed: None,
-            decided: false,
+            decided: BTreeMap::new(),
         }
     }
 
@@ -149,7 +150,10 @@ impl<'a> Changes<'a> {
         let key = keys::target(name);
         let old = self.get(&key)?;
         let before = old.as_deref().map(TargetState::decode).transpose()?;
-        self.decided |= before.as_ref().map(decisions) != state.map(decisions);
+        let decision = state.map(Decision::of);
+        if before.as_ref().map(Decision::of) != decision {
+            self.decided.insert(name.to_owned(), decision);
+        }
         self.replace(key, old.as_deref(), state.map(Stored::encode));
         Ok(())
     }
@@ -284,18 +288,6 @@ impl<'a> Changes<'a> {
         }
         self.batch.insert(key, new);
     }
-}
-
-/// What was decided about a target, as opposed to how far it is.
-fn decisions(state: &TargetState) -> impl PartialEq {
-    (
-        state.id,
-        state.identity.clone(),
-        state.epoch,
-        state.paused,
-        state.held,
-        state.removed_at,
-    )
 }
 
 /// The number, time and fields of a new revision.

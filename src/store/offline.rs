@@ -149,7 +149,9 @@ fn good_index(dir: &StateDir) -> Result<(SledIndex, Meta), OfflineError> {
     }
     let index = SledIndex::open(&dir.index(), CACHE_BYTES).map_err(IndexError::from)?;
     let snapshots = dir.snapshots().map_err(io_error(dir.root()))?;
-    let meta = open::good(&index, snapshots.last().map(|(oldest, _)| *oldest))?;
+    let meta = open::good(&index, snapshots.last().map(|(oldest, _)| *oldest), &|_| {
+        Ok(())
+    })?;
     Ok((index, meta))
 }
 
@@ -197,7 +199,7 @@ pub fn check(root: &Path) -> Result<Report, OfflineError> {
 /// Reads a snapshot to its end. Says what is applied in it.
 fn prove(path: &Path) -> io::Result<u64> {
     let mut snapshot = Snapshot::open(path)?;
-    match open::read(&mut snapshot, &mut |_, _| Ok(()), &|_| ()) {
+    match open::read(&mut snapshot, &mut |_, _| Ok(()), &|_| Ok(())) {
         Ok(_) => Ok(snapshot.applied),
         Err(Load::Snapshot(error)) => Err(error),
         Err(Load::Index(error)) => Err(io::Error::other(error)),
@@ -312,7 +314,10 @@ pub fn restore(root: &Path, from: &Path, discard_journal: bool) -> Result<PathBu
     let aside = root.join(format!("before-restore-{}", clock::now()));
     fs::create_dir(&aside).map_err(io_error(&aside))?;
     let journal = discard_journal.then_some("journal");
-    for name in ["index", "snapshots"].into_iter().chain(journal) {
+    for name in ["index", "snapshots", "targets.json"]
+        .into_iter()
+        .chain(journal)
+    {
         let old = root.join(name);
         if old.exists() {
             fs::rename(&old, aside.join(name)).map_err(io_error(&old))?;
@@ -358,7 +363,7 @@ pub fn rebuild(root: &Path) -> Result<Rebuilt, OfflineError> {
         true => Some(dir.set_index_aside().map_err(io_error(root))?),
         false => None,
     };
-    let opened = open::open(&dir, CACHE_BYTES, LastRun::Clean, &|_| ())?;
+    let opened = open::open(&dir, CACHE_BYTES, LastRun::Clean, &|_| Ok(()))?;
     let mut meta = opened.meta;
     let index = opened.index;
     replay(&dir, meta.applied, &Metrics::new(), |records| {

@@ -11,15 +11,18 @@ use std::{
     thread,
 };
 
-use crate::store::{
-    apply::{Changes, retry_at},
-    codec::{Meta, Stored, checksum},
-    index::{Index, IndexError, OpenError},
-    keys,
-    records::{Account, DeliveryState, TargetId, TargetState},
-    sled::SledIndex,
-    snapshot::Snapshot,
-    state_dir::{LastRun, StateDir},
+use crate::{
+    durable,
+    store::{
+        apply::{Changes, retry_at},
+        codec::{Meta, Stored, checksum},
+        index::{Index, IndexError, OpenError},
+        keys,
+        records::{Account, DeliveryState, TargetId, TargetState},
+        sled::SledIndex,
+        snapshot::{RESERVE_BYTES, Snapshot},
+        state_dir::{LastRun, StateDir},
+    },
 };
 
 /// Threads that fill an index at most; sled's own locks keep more of them from being of use.
@@ -40,7 +43,10 @@ pub(crate) struct Opened {
     pub(crate) rebuilt: bool,
 }
 
-/// What the caller may tell people meanwhile.
+/// What the caller may tell people meanwhile. Its error ends the opening.
+pub(crate) type Told<'a> = &'a (dyn Fn(Progress) -> Result<(), IndexError> + Sync);
+
+/// How far an opening is.
 pub(crate) enum Progress {
     Checking,
     Rebuilding { entries: u64 },
@@ -51,12 +57,11 @@ pub(crate) fn open(
     dir: &StateDir,
     cache_bytes: u64,
     last_run: LastRun,
-    progress: &dyn Fn(Progress),
+    told: Told<'_>,
 ) -> Result<Opened, IndexError> {
     let mut rebuilt = false;
     if dir.index().symlink_metadata().is_ok() {
-        progress(Progress::Checking);
-        match open_existing(dir, cache_bytes, last_run)? {
+        match open_existing(dir, cache_bytes, last_run, told)? {
             Found::Good(index, meta) => {
                 return Ok(Opened {
                     index: Box::new(index),
@@ -74,7 +79,7 @@ pub(crate) fn open(
             }
         }
     }
-    let (index, meta) = rebuild(dir, cache_bytes, progress)?;
+    let (index, meta) = rebuild(dir, cache_bytes, told)?;
     rebuilt |= meta.applied > 0;
     Ok(Opened {
         index: Box::new(index),
@@ -94,7 +99,13 @@ enum Found {
 
 /// # Errors
 /// When it cannot be told now.
-fn open_existing(dir: &StateDir, cache_bytes: u64, last_run: LastRun) -> Result<Found, IndexError> {
+fn open_existing(
+    dir: &StateDir,
+    cache_bytes: u64,
+    last_run: LastRun,
+    told: Told<'_>,
+) -> Result<Found, IndexError> {
+    told(Progress::Checking)?;
     if dir.is_building() {
         return Ok(Found::Unfinished);
     }
@@ -114,19 +125,27 @@ fn open_existing(dir: &StateDir, cache_bytes: u64, last_run: LastRun) -> Result<
         .snapshots()
         .map_err(failed("the snapshots cannot be listed"))?;
     let oldest = snapshots.last().map(|(oldest, _)| *oldest);
-    Ok(match good(&index, oldest) {
-        Ok(meta) => Found::Good(index, meta),
-        Err(reason) => Found::Damaged(reason),
-    })
+    match good(&index, oldest, told) {
+        Ok(meta) => Ok(Found::Good(index, meta)),
+        Err(reason) => {
+            // A check that was broken off has found nothing.
+            told(Progress::Checking)?;
+            Ok(Found::Damaged(reason))
+        }
+    }
 }
 
 /// What an index says of itself, if it is true.
-pub(crate) fn good(index: &dyn Index, oldest_snapshot: Option<u64>) -> Result<Meta, IndexError> {
+pub(crate) fn good(
+    index: &dyn Index,
+    oldest_snapshot: Option<u64>,
+    told: Told<'_>,
+) -> Result<Meta, IndexError> {
     let Some(meta) = index.get(keys::META)? else {
         return Err(IndexError("the index lacks what it says of itself".into()));
     };
     let meta = Meta::decode(&meta)?;
-    verify(index, &meta)?;
+    verify(index, &meta, told)?;
     if oldest_snapshot.is_some_and(|oldest| meta.applied < oldest) {
         // Damage can take sled back to an older state, whole in itself; the journal before the oldest snapshot is gone.
         return Err(IndexError("the index is older than the journal".into()));
@@ -136,7 +155,7 @@ pub(crate) fn good(index: &dyn Index, oldest_snapshot: Option<u64>) -> Result<Me
 
 /// Reads everything: sled notices some damage only then, and loses some silently. It takes a while for the processor, so
 /// every table has a thread.
-pub(crate) fn verify(index: &dyn Index, meta: &Meta) -> Result<(), IndexError> {
+pub(crate) fn verify(index: &dyn Index, meta: &Meta, told: Told<'_>) -> Result<(), IndexError> {
     let mut bounds = keys::Table::ALL.map(|table| table.range().1);
     // What is in no table counts too.
     bounds[bounds.len() - 1] = vec![u8::MAX];
@@ -145,7 +164,7 @@ pub(crate) fn verify(index: &dyn Index, meta: &Meta) -> Result<(), IndexError> {
     thread::scope(|scope| -> Result<(), IndexError> {
         let parts = bounds.map(|to| {
             let from = mem::replace(&mut from, to.clone());
-            scope.spawn(move || count(index, &from, &to))
+            scope.spawn(move || count(index, &from, &to, told))
         });
         parts.into_iter().try_for_each(|part| {
             let panicked = |_| Err(IndexError("checking the index panicked".into()));
@@ -168,22 +187,34 @@ pub(crate) fn verify(index: &dyn Index, meta: &Meta) -> Result<(), IndexError> {
 }
 
 /// How many entries a range has, and their checksum.
-fn count(index: &dyn Index, from: &[u8], to: &[u8]) -> Result<(u64, u64), IndexError> {
+fn count(
+    index: &dyn Index,
+    from: &[u8],
+    to: &[u8],
+    told: Told<'_>,
+) -> Result<(u64, u64), IndexError> {
     let (mut entries, mut sum) = (0, 0_u64);
+    let mut go_on = Ok(());
     index.scan(from, to, &mut |key, value| {
         if key != keys::META {
             entries += 1;
             sum = sum.wrapping_add(checksum(key, value));
         }
-        ControlFlow::Continue(())
+        if entries % FILL_ENTRIES as u64 == 0 {
+            go_on = told(Progress::Checking);
+        }
+        match go_on {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
     })?;
-    Ok((entries, sum))
+    go_on.map(|()| (entries, sum))
 }
 
 fn rebuild(
     dir: &StateDir,
     cache_bytes: u64,
-    progress: &dyn Fn(Progress),
+    told: Told<'_>,
 ) -> Result<(SledIndex, Meta), IndexError> {
     let snapshots = dir
         .snapshots()
@@ -191,7 +222,7 @@ fn rebuild(
     dir.begin_building()
         .map_err(failed("a new index cannot be begun"))?;
     for (applied, path) in snapshots {
-        match load(dir, cache_bytes, &path, progress) {
+        match load(dir, cache_bytes, (applied, &path), told) {
             Ok(loaded) => {
                 dir.end_building();
                 tracing::info!(
@@ -252,24 +283,31 @@ impl From<IndexError> for Load {
 fn load(
     dir: &StateDir,
     cache_bytes: u64,
-    path: &Path,
-    progress: &dyn Fn(Progress),
+    (applied, path): (u64, &Path),
+    told: Told<'_>,
 ) -> Result<(SledIndex, Meta), Load> {
     let mut snapshot = Snapshot::open(path).map_err(Load::Snapshot)?;
+    if snapshot.applied != applied {
+        let what = format!("it is that of {} under another name", snapshot.applied);
+        return Err(Load::Snapshot(io::Error::new(
+            io::ErrorKind::InvalidData,
+            what,
+        )));
+    }
     let index = SledIndex::open(&dir.index(), cache_bytes).map_err(IndexError::from)?;
     let fill = |entries| index.fill(entries);
-    let mut meta = filled(fill, |put| read(&mut snapshot, put, progress))?;
+    let leave_room = |progress| {
+        told(progress)?;
+        leave_room(dir)
+    };
+    let mut meta = filled(fill, |put| read(&mut snapshot, put, &leave_room))?;
     meta.applied = snapshot.applied;
     index.apply([(keys::META.to_vec(), Some(meta.encode()))].into())?;
     Ok((index, meta))
 }
 
 /// Puts everything that an index of the snapshot has, but what it says of itself: that is returned.
-pub(crate) fn read(
-    snapshot: &mut Snapshot,
-    put: Put<'_>,
-    progress: &dyn Fn(Progress),
-) -> Result<Meta, Load> {
+pub(crate) fn read(snapshot: &mut Snapshot, put: Put<'_>, told: Told<'_>) -> Result<Meta, Load> {
     let mut meta = Meta::default();
     let mut epochs = HashMap::new();
     loop {
@@ -288,7 +326,7 @@ pub(crate) fn read(
             }
         }
         let entries = meta.entries;
-        progress(Progress::Rebuilding { entries });
+        told(Progress::Rebuilding { entries })?;
     }
 }
 
@@ -382,6 +420,24 @@ fn restored(
     }
     entries.push((key, value));
     Ok(entries)
+}
+
+/// An index that fills the disk would keep the journal from taking events. What was set aside goes first.
+fn leave_room(dir: &StateDir) -> Result<(), IndexError> {
+    let room = || durable::leave(RESERVE_BYTES, &dir.index());
+    match room() {
+        Err(_) if dir.remove_damaged().unwrap_or(false) => room(),
+        room => room,
+    }
+    .map_err(failed("the index cannot be rebuilt"))
+}
+
+/// Removes an index whose building was cut off.
+pub(crate) fn remove_unfinished(dir: &StateDir) -> Result<(), IndexError> {
+    match dir.is_building() {
+        true => remove(dir),
+        false => Ok(()),
+    }
 }
 
 fn remove(dir: &StateDir) -> Result<(), IndexError> {

@@ -28,7 +28,7 @@ pub struct Account {
     pub field_revisions: BTreeMap<Field, u64>,
     /// The revision that last changed the status.
     pub status_revision: u64,
-    /// Entries in the account's history; exact after each pruning.
+    /// Entries in the account's history. After a rebuild from a snapshot that was taken under load it may be too low.
     pub history: u32,
 }
 
@@ -47,14 +47,31 @@ pub struct HistoryEntry {
     pub body: Vec<u8>,
 }
 
-/// What is known of one target. Written by its dispatcher only.
+/// The bits of an epoch that count backfills under the same settings.
+const SAME_SETTINGS: u32 = (1 << 10) - 1;
+
+/// Which settings an epoch belongs to. A delivery under other settings says nothing of what the target holds now: it may
+/// have gone elsewhere, or nowhere if the mode was shadow.
+#[must_use]
+pub fn settings_of(epoch: u32) -> u32 {
+    epoch & !SAME_SETTINGS
+}
+
+/// The first epoch after a change of the settings.
+#[must_use]
+pub fn after_new_settings(epoch: u32) -> u32 {
+    (epoch | SAME_SETTINGS).saturating_add(1)
+}
+
+/// What is known of one target. Its dispatcher writes it; before it begins and after it ended, `dispatch::enroll` does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetState {
     /// Its number.
     pub id: TargetId,
     /// SHA-256 (hex) of its settings, secrets excluded.
     pub identity: String,
-    /// Grows with every backfill; a delivery of an earlier epoch is not known to be at the target any more.
+    /// Grows with every backfill; a delivery of an earlier epoch is not known to be at the target any more. The upper bits
+    /// grow with the settings; see [`settings_of`].
     pub epoch: u32,
     /// Every change up to this sequence number has been delivered, or waits for a retry, or is parked.
     pub live: u64,

@@ -11,8 +11,9 @@
 )]
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
     io,
+    os::unix::fs::DirBuilderExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     thread,
@@ -39,7 +40,11 @@ impl SledIndex {
     /// Opens or makes an index in a folder of its own.
     pub(crate) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
         wait_until_let_go(folder)?;
-        remove_unfinished_snapshots(folder)
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private
+            .create(folder)
+            .and_then(|()| remove_unfinished_snapshots(folder))
             .map_err(|error| OpenError::NotNow(IndexError(error.to_string())))?;
         let mut passing = false;
         let opened = guard(|| {

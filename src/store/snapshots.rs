@@ -33,8 +33,8 @@ pub(crate) struct Snapshots {
     /// When the newest was taken, or the daemon started without one.
     since: Instant,
     not_before: Instant,
-    /// One is wanted as soon as may be.
-    asked: bool,
+    /// The last one failed.
+    failed: bool,
     running: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -49,19 +49,13 @@ impl Snapshots {
             newest,
             since: Instant::now(),
             not_before: Instant::now(),
-            asked: false,
+            failed: false,
             running: None,
         }
     }
 
-    /// The store holds something that is not in the journal and must outlive a power cut: a target that is not
-    /// known any more would be taken for a new one, and never be told of what was destroyed.
-    pub(crate) fn ask(&mut self) {
-        self.asked = true;
-    }
-
-    /// Takes one if one is due: when asked for, when the journal since the last exceeds `journal_max` and that
-    /// snapshot's own size, or when a day went by with changes.
+    /// Takes one if one is due: when the journal since the last exceeds `journal_max` and that snapshot's own size, or
+    /// when a day went by with changes; and again if the last one failed.
     pub(crate) fn keep(&mut self, dir: &Arc<StateDir>, index: &Arc<Box<dyn Index>>, applied: u64) {
         if let Some(running) = self.running.take_if(|running| running.is_finished()) {
             self.finish(dir, running);
@@ -70,7 +64,7 @@ impl Snapshots {
         if self.running.is_some() || now < self.not_before {
             return;
         }
-        if !self.asked && !self.is_due(dir, applied, now) {
+        if !self.failed && !self.is_due(dir, applied, now) {
             return;
         }
         let path = dir.snapshot(applied);
@@ -79,14 +73,17 @@ impl Snapshots {
             self.not_before = now + PATIENCE;
             return;
         }
-        self.asked = false;
+        self.failed = false;
         let index = Arc::clone(index);
         self.newest = (applied, 0);
         self.since = now;
         let write = move || snapshot::write(&**index, applied, &path);
         match thread::Builder::new().name("snapshot".into()).spawn(write) {
             Ok(running) => self.running = Some(running),
-            Err(error) => tracing::warn!(%error, "no thread for a snapshot"),
+            Err(error) => {
+                tracing::error!(%error, "no thread for a snapshot; it is tried again");
+                self.fail(dir);
+            }
         }
     }
 
@@ -96,19 +93,22 @@ impl Snapshots {
             && (self.since + DAY <= now || bytes() > self.journal_max.max(self.newest.1))
     }
 
+    /// The newest snapshot is the one before, and another is to be taken a while later.
+    fn fail(&mut self, dir: &StateDir) {
+        *self = Self {
+            not_before: Instant::now() + PATIENCE,
+            failed: true,
+            ..Self::new(dir, self.journal_max)
+        };
+    }
+
     fn finish(&mut self, dir: &StateDir, running: JoinHandle<io::Result<()>>) {
         let written = running
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("it panicked")));
         if let Err(error) = written {
             tracing::error!(%error, "a snapshot failed; the journal is kept and it is tried again");
-            let journal_max = self.journal_max;
-            *self = Self {
-                not_before: Instant::now() + PATIENCE,
-                asked: true,
-                ..Self::new(dir, journal_max)
-            };
-            return;
+            return self.fail(dir);
         }
         let (applied, _) = self.newest;
         let bytes = bytes(&dir.snapshot(applied));

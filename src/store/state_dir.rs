@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     io::{self, Read, Seek, Write as _},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -73,11 +73,13 @@ impl StateDir {
             private.create(&folder).map_err(io(&folder))?;
         }
         let path = root.join("lock");
+        // Who can read it can hold it.
         let mut lock = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(&path)
             .map_err(io(&path))?;
         match lock.try_lock() {
@@ -154,7 +156,7 @@ impl StateDir {
                 .file_name()
                 .and_then(|name| name.to_str())
                 .and_then(|name| name.strip_suffix(".snapshot"));
-            if let Some(applied) = name.and_then(|name| name.parse().ok()) {
+            if let Some(applied) = name.and_then(number) {
                 found.push((applied, path));
             }
         }
@@ -171,6 +173,11 @@ impl StateDir {
     /// Removes the snapshots that were set aside.
     pub(crate) fn remove_damaged_snapshots(&self) -> io::Result<()> {
         remove_all(&self.root.join("snapshots"), DAMAGED)
+    }
+
+    /// What was decided about targets.
+    pub(crate) fn decisions(&self) -> PathBuf {
+        self.root.join("targets.json")
     }
 
     /// sled's folder.
@@ -202,16 +209,23 @@ impl StateDir {
     /// Moves the index aside, and removes what was moved aside before: one copy is enough to look into, and disk is
     /// bounded.
     pub(crate) fn set_index_aside(&self) -> io::Result<PathBuf> {
-        for old in self.damaged()? {
-            match old.is_dir() {
-                true => fs::remove_dir_all(&old)?,
-                false => fs::remove_file(&old)?,
-            }
-        }
+        self.remove_damaged()?;
         let aside = self.root.join(format!("damaged-{}", clock::now()));
         fs::rename(self.index(), &aside)?;
         durable::sync_parent(&aside)?;
         Ok(aside)
+    }
+
+    /// Removes what was set aside; whether there was anything.
+    pub(crate) fn remove_damaged(&self) -> io::Result<bool> {
+        let damaged = self.damaged()?;
+        for old in &damaged {
+            match old.is_dir() {
+                true => fs::remove_dir_all(old)?,
+                false => fs::remove_file(old)?,
+            }
+        }
+        Ok(!damaged.is_empty())
     }
 
     /// What was set aside.
@@ -281,6 +295,14 @@ impl StateDir {
     pub(crate) fn bytes(&self) -> u64 {
         folder_bytes(&self.root)
     }
+}
+
+/// The number in a snapshot's name, if it is one that this program gives.
+fn number(name: &str) -> Option<u64> {
+    let digits = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = name.parse().ok().filter(|_| digits)?;
+    // The journal gives out none beyond, and must be able to go on from it.
+    (number < 1 << 62).then_some(number)
 }
 
 /// The extension of a snapshot that was set aside.

@@ -9,7 +9,7 @@ use crate::{
     daemon::{Daemon, free_port, until},
     deliver::{export, exported},
     receiver::{Receiver, Reply, webhook},
-    sender::{Sender, change},
+    sender::{DESTROYED, Sender, change, event},
 };
 
 const QUICK: &str = "retry = { initial = \"50ms\", max = \"300ms\" }\nbreaker = { failures = 3, probe = \"200ms\" }";
@@ -87,6 +87,36 @@ async fn a_kill_repeats_at_most_and_loses_nothing() {
     assert!((5..=10).contains(&count), "{count} deliveries");
 }
 
+/// sled writes what it was given a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_was_told_outlives_a_kill() {
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let mut daemon = Daemon::start(&receiver.target("crm", "")).await;
+    let ready = async |daemon: &Daemon| {
+        until("the target has a state", async || {
+            let target = daemon.target("crm").await;
+            let state = target["state"].as_str()?.to_owned();
+            (state != "waiting").then_some(state)
+        })
+        .await
+    };
+    assert_eq!(ready(&daemon).await, "ok");
+    for (action, state) in [("pause", "paused"), ("resume", "ok"), ("pause", "paused")] {
+        let (code, _, said) = daemon.command(&["targets", action, "crm"]).await;
+        assert_eq!(code, Some(0), "{said}");
+        daemon.kill().await;
+        daemon.spawn();
+        daemon.ready().await;
+        assert_eq!(ready(&daemon).await, state, "after {action}");
+    }
+    // Neither does it need the index.
+    daemon.kill().await;
+    std::fs::remove_dir_all(daemon.state().join("index")).unwrap();
+    daemon.spawn();
+    daemon.ready().await;
+    assert_eq!(ready(&daemon).await, "paused");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_added_by_reload_is_backfilled() {
     let receiver = Receiver::start(|_| Reply::Status(200)).await;
@@ -107,6 +137,36 @@ async fn a_target_added_by_reload_is_backfilled() {
         5,
         "the other target heard nothing"
     );
+}
+
+/// In shadow the daemon takes note of what it would have sent, and the target knows nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_in_shadow_is_made_up_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let live = export(folder.path());
+    let daemon = Daemon::start(&live).await;
+    let sender = daemon.sender();
+    change_five(&sender, "one").await;
+    until("all are there", async || {
+        (exported(folder.path()).len() == 5).then_some(())
+    })
+    .await;
+    let reload = async |tables: &str| {
+        daemon.reconfigure(tables);
+        let (code, _, said) = daemon.command(&["reload"]).await;
+        assert_eq!(code, Some(0), "{said}");
+        daemon.settled(&["export"]).await;
+    };
+    reload(&format!("{live}mode = \"shadow\"\n")).await;
+    let gone = event(DESTROYED, "account 3", clock::now(), &json!({}));
+    sender.send(&gone).await;
+    daemon.settled(&["export"]).await;
+    assert_eq!(exported(folder.path()).len(), 5);
+    reload(&live).await;
+    until("the destroyed one is gone", async || {
+        (exported(folder.path()).len() == 4).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,10 +16,9 @@ use crate::{
     journal::{self, Journal},
     metrics::Metrics,
     store::{
-        Phase, Store, Write,
+        Phase, Store,
         applier::{Applier, Options},
         offline,
-        records::TargetState,
         state_dir::{LastRun, StateDir},
     },
 };
@@ -50,7 +49,7 @@ impl Running {
             history: Duration::from_hours(24 * 36_500),
             history_per_account: NonZeroU32::MAX,
             max_lag: 1_000_000,
-            journal_max: u64::MAX,
+            journal_max: 0,
             metrics,
             app_name,
         };
@@ -121,23 +120,19 @@ async fn what_a_snapshot_made_superfluous_is_not_missed() {
     let running = Running::start(folder.path(), any_name());
     let journal = folder.path().join("journal");
     let first = files(&journal).remove(0);
-    for id in 1..=3 {
-        let seq = running.change("@a").await;
-        running.applied(seq).await;
-        let state = TargetState {
-            id,
-            ..TargetState::default()
-        };
-        let name = "crm".into();
-        // Asks for a snapshot.
-        running
-            .store
-            .write(vec![Write::Target { name, state }])
-            .await
-            .unwrap();
-        let taken = format!("{seq:020}.snapshot");
+    let snapshots = || {
+        let mut names = files(&folder.path().join("snapshots"));
+        names.retain(|name| name.ends_with(".snapshot"));
+        names
+    };
+    let mut last = 0;
+    for _ in 0..3 {
+        let before = snapshots();
         let wait = async {
-            while !files(&folder.path().join("snapshots")).contains(&taken) {
+            // The same event over and over: the journal grows, what a snapshot has does not.
+            while snapshots() == before {
+                last = running.change("@a").await;
+                running.applied(last).await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -147,7 +142,7 @@ async fn what_a_snapshot_made_superfluous_is_not_missed() {
     assert!(!files(&journal).contains(&first), "{first} is still there");
     let report = offline::check(folder.path()).unwrap();
     assert!(report.is_good(), "{report:?}");
-    assert_eq!(report.applied, 3);
+    assert_eq!(report.applied, last);
 
     // Without snapshots it is.
     fs::remove_dir_all(folder.path().join("snapshots")).unwrap();

@@ -58,7 +58,7 @@ fn nobody_else_can_look_into_the_state() {
 fn sled_reopens_what_was_applied() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, meta) = state_with(folder.path(), &some_records(300));
-    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| Ok(())).unwrap();
     assert!(!opened.rebuilt);
     assert_eq!(opened.meta, meta);
 }
@@ -75,7 +75,7 @@ fn an_index_that_is_being_let_go_of_is_waited_for() {
         thread::sleep(Duration::from_millis(300));
         drop(held);
     });
-    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| Ok(())).unwrap();
     let_go.join().unwrap();
     assert!(!opened.rebuilt);
     assert_eq!(opened.meta, meta);
@@ -90,7 +90,7 @@ fn an_unfinished_snapshot_of_sled_is_removed() {
         b"half",
     )
     .unwrap();
-    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| Ok(())).unwrap();
     assert!(!opened.rebuilt);
     assert_eq!(opened.meta, meta);
 }
@@ -105,10 +105,10 @@ fn after_a_reboot_the_index_is_rebuilt_from_the_newest_good_snapshot() {
         snapshot::write(&index, meta.applied, &dir.snapshot(meta.applied)).unwrap();
     }
     fs::write(dir.snapshot(meta.applied + 1), b"PSSNAP1\nnot a snapshot").unwrap();
-    let opened = open::open(&dir, CACHE, LastRun::Rebooted, &|_| ()).unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Rebooted, &|_| Ok(())).unwrap();
     assert!(opened.rebuilt);
     assert_eq!(opened.meta, meta);
-    assert_eq!(verify(&*opened.index, &opened.meta), Ok(()));
+    assert_eq!(verify(&*opened.index, &opened.meta, &|_| Ok(())), Ok(()));
     let kept: Vec<_> = dir.snapshots().unwrap();
     assert_eq!(
         kept,
@@ -130,7 +130,26 @@ fn a_snapshot_that_does_not_decode_is_passed_over() {
         let later = meta.applied + 1;
         snapshot::write(&index, later, &dir.snapshot(later)).unwrap();
     }
-    let opened = open::open(&dir, CACHE, LastRun::Rebooted, &|_| ()).unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Rebooted, &|_| Ok(())).unwrap();
+    assert_eq!(opened.meta, meta);
+}
+
+/// Somebody put it there: a backup perhaps.
+#[test]
+fn a_snapshot_under_another_number_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, meta) = state_with(folder.path(), &some_records(20));
+    {
+        let index = SledIndex::open(&dir.index(), CACHE).unwrap();
+        for applied in [meta.applied, meta.applied - 1] {
+            snapshot::write(&index, applied, &dir.snapshot(applied)).unwrap();
+        }
+    }
+    let snapshots = folder.path().join("snapshots");
+    fs::rename(dir.snapshot(meta.applied - 1), dir.snapshot(1 << 40)).unwrap();
+    fs::write(snapshots.join("20261128.snapshot"), "a backup").unwrap();
+    assert_eq!(dir.snapshots().unwrap().len(), 2);
+    let opened = open::open(&dir, CACHE, LastRun::Rebooted, &|_| Ok(())).unwrap();
     assert_eq!(opened.meta, meta);
 }
 
@@ -163,7 +182,7 @@ fn deliveries_that_a_snapshots_targets_do_not_know_say_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let dir = StateDir::hold(folder.path()).unwrap();
     snapshot::write(&index, 9, &dir.snapshot(9)).unwrap();
-    let opened = open::open(&dir, CACHE, LastRun::Clean, &|_| ()).unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Clean, &|_| Ok(())).unwrap();
     let epoch = |target, account| {
         let stored = opened.index.get(&keys::delivery(target, &id(account)));
         let stored = stored.unwrap().map(|bytes| DeliveryState::decode(&bytes));
@@ -173,7 +192,7 @@ fn deliveries_that_a_snapshots_targets_do_not_know_say_nothing() {
         [epoch(1, "@a"), epoch(1, "@b"), epoch(2, "@a")],
         [Some(1), Some(0), None]
     );
-    assert_eq!(verify(&*opened.index, &opened.meta), Ok(()));
+    assert_eq!(verify(&*opened.index, &opened.meta, &|_| Ok(())), Ok(()));
 }
 
 #[test]
@@ -191,11 +210,11 @@ fn a_rebuild_that_was_killed_begins_anew() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, _) = state_with(folder.path(), &some_records(20));
     dir.begin_building().unwrap();
-    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| Ok(())).unwrap();
     assert!(!opened.rebuilt);
     assert_eq!(opened.meta, Meta::default());
     drop(opened);
-    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| Ok(())).unwrap();
     assert!(!opened.rebuilt, "it is whole now");
     assert_eq!(dir.damaged().unwrap().len(), 0);
 }
@@ -210,7 +229,7 @@ fn an_index_that_lost_what_it_says_of_itself_is_set_aside() {
             .apply(Batch::from([(keys::META.to_vec(), None)]))
             .unwrap();
     }
-    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+    let opened = open::open(&dir, CACHE, LastRun::Died, &|_| Ok(())).unwrap();
     assert!(opened.rebuilt);
     assert_eq!(dir.damaged().unwrap().len(), 1);
 }
@@ -283,7 +302,7 @@ fn no_damage_to_the_index_goes_unnoticed() {
         fs::remove_dir_all(dir.index()).unwrap();
         copy(&good, &dir.index());
         let what = damage(&dir.index(), &mut random);
-        let opened = open::open(&dir, CACHE, LastRun::Died, &|_| ()).unwrap();
+        let opened = open::open(&dir, CACHE, LastRun::Died, &|_| Ok(())).unwrap();
         rebuilt += usize::from(opened.rebuilt);
         // All there; or as it was before, which the journal makes good; or told to be built anew.
         let older = 0 < opened.meta.applied && opened.meta.applied < meta.applied;
@@ -293,7 +312,7 @@ fn no_damage_to_the_index_goes_unnoticed() {
             opened.meta
         );
         assert_eq!(
-            verify(&*opened.index, &opened.meta),
+            verify(&*opened.index, &opened.meta, &|_| Ok(())),
             Ok(()),
             "round {round}: {what}"
         );
