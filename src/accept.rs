@@ -13,7 +13,7 @@ pub mod tls;
 #[cfg(test)]
 pub(crate) mod wire;
 
-use std::{convert::Infallible, io, net::IpAddr, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use warp::{Filter, Reply};
+use warp::{Filter, Reply, http::request::Parts};
 
 use crate::seldom::Seldom;
 use connection::Site;
@@ -61,8 +61,8 @@ pub enum Body {
 /// What connections are held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections, of all sockets together. One more takes the place of the one that has waited longest without
-    /// bringing a whole request; when there is none, it is closed as soon as it is accepted.
+    /// Open connections, of all sockets together. One more takes the place of one that has waited long without bringing a
+    /// whole request; when there is none, it is closed as soon as it is accepted.
     pub max_connections: usize,
     /// Bytes.
     pub max_body: usize,
@@ -87,27 +87,61 @@ impl Limits {
     }
 }
 
+/// Who may come in, and with how much. It is asked for every connection, so that a reload takes effect.
+pub trait Policy: Send + Sync + 'static {
+    /// What connections are held to.
+    fn limits(&self) -> Limits;
+
+    /// Whether anything that this peer sends may be taken. Who sends in vain is answered all the same, in the few
+    /// places there are for such.
+    fn expects(&self, _peer: Peer) -> bool {
+        true
+    }
+
+    /// Whether a request with this head may be taken. Otherwise little of its body is kept, and it is
+    /// [`Body::TooLarge`] if there is more.
+    fn heeds(&self, _head: &Parts, _peer: Peer) -> bool {
+        true
+    }
+}
+
+/// Everyone is welcome.
+impl Policy for Limits {
+    fn limits(&self) -> Limits {
+        *self
+    }
+}
+
+/// Places for peers from whom nothing is taken.
+const STRANGERS: usize = 16;
+
 /// How long accepting rests after an error that will not go away by itself, such as no free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers what the sockets bring by `routes` until `stop`, then what is in hand: a request whose first byte has
 /// arrived is answered, with `Connection: close`, unless `grace` is over. Returns how many connections had to be
-/// cut off. `limits` is asked again for every connection, and `grace` at the end, so that a reload takes effect.
-pub async fn serve<F>(
+/// cut off. `grace` is asked at the end, so that a reload takes effect.
+pub async fn serve<F, P>(
     sockets: Vec<Socket>,
     tls: Option<Tls>,
-    limits: impl Fn() -> Limits + Clone + Send + 'static,
+    policy: Arc<P>,
     routes: F,
     stop: CancellationToken,
     grace: impl Fn() -> Duration + Send + 'static,
 ) -> usize
 where
+    P: Policy,
     F: Filter<Extract: Reply, Error = Infallible> + Clone + Send + Sync + 'static,
 {
     let door = Door {
-        site: Site { routes, tls, stop },
-        limits,
+        site: Site {
+            routes,
+            policy,
+            tls,
+            stop,
+        },
         places: Places::default(),
+        strangers: Places::default(),
         grace,
         seldom: Seldom::default(),
     };
@@ -116,18 +150,18 @@ where
 }
 
 /// What all sockets of one [`serve`] share.
-struct Door<F, L, G> {
-    site: Site<F>,
-    limits: L,
+struct Door<F, P, G> {
+    site: Site<F, P>,
     places: Places,
+    strangers: Places,
     grace: G,
     seldom: Seldom,
 }
 
-impl<F, L, G> Door<F, L, G>
+impl<F, P, G> Door<F, P, G>
 where
     F: Filter<Extract: Reply, Error = Infallible> + Clone + Send + Sync + 'static,
-    L: Fn() -> Limits,
+    P: Policy,
     G: Fn() -> Duration,
 {
     async fn serve(&self, socket: Socket) -> usize {
@@ -149,10 +183,14 @@ where
                     continue;
                 }
             };
-            let limits = (self.limits)();
-            let (place, full) = self.places.take(limits.max_connections);
+            let limits = self.site.policy.limits();
+            let (places, count) = match self.site.policy.expects(peer) {
+                true => (&self.places, limits.max_connections),
+                false => (&self.strangers, STRANGERS.min(limits.max_connections)),
+            };
+            let (place, full) = places.take(count, peer.address);
             if full {
-                self.tell_full(limits.max_connections);
+                self.tell_full(count);
             }
             if let Some(place) = place {
                 let site = self.site.clone();

@@ -22,11 +22,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use warp::{
     Filter,
     filters::path::FullPath,
-    http::{HeaderMap, Method, Response, StatusCode},
+    http::{HeaderMap, Method, Response, StatusCode, request::Parts},
 };
 
 use crate::{
-    accept::{Body, Limits, Peer},
+    accept::{Body, Limits, Peer, Policy},
     clock,
     config::{App, Config},
     event::{self, Event, Field, Kind},
@@ -94,12 +94,6 @@ impl Ingest {
         self.rules.store(Arc::new(Rules::new(config)));
     }
 
-    /// What connections are held to, for [`crate::accept::serve`].
-    #[must_use]
-    pub fn limits(&self) -> Limits {
-        self.rules.load().limits
-    }
-
     /// The routes for [`crate::accept::serve`], which gives every request the extensions they need.
     pub fn routes(
         self: Arc<Self>,
@@ -130,12 +124,13 @@ impl Ingest {
     async fn answer(&self, request: &Request) -> Response<Bytes> {
         let rules = self.rules.load_full();
         let query = Query::parse(&request.query);
-        match rules.admit(request, &query) {
+        let source = rules.source(request.peer, &request.headers);
+        match rules.admit(request.path.as_str(), &request.method, source, &query) {
             Ok(app) => match self.take(&rules, app, &query, request).await {
                 Ok(response) => response,
-                Err(refusal) => self.refuse(&app.name, rules.source(request), &refusal),
+                Err(refusal) => self.refuse(&app.name, source, &refusal),
             },
-            Err(refusal) => self.refuse("-", rules.source(request), &refusal),
+            Err(refusal) => self.refuse("-", source, &refusal),
         }
     }
 
@@ -288,6 +283,27 @@ impl Ingest {
                 Ok(answer::ok())
             }
         }
+    }
+}
+
+/// Known from the head alone, so that a stranger's body takes no memory.
+impl Policy for Ingest {
+    fn limits(&self) -> Limits {
+        self.rules.load().limits
+    }
+
+    fn expects(&self, peer: Peer) -> bool {
+        self.rules.load().expects(peer)
+    }
+
+    fn heeds(&self, head: &Parts, peer: Peer) -> bool {
+        let rules = self.rules.load();
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        let source = rules.source(peer, &head.headers);
+        let admitted = rules.admit(head.uri.path(), &head.method, source, &query);
+        admitted.is_ok_and(|app| {
+            sign::check(&app.tokens, &query, clock::now(), rules.sign_window).is_ok()
+        })
     }
 }
 

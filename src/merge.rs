@@ -15,7 +15,7 @@ use crate::{
 
 /// Most extra members of an account; beyond them the newest stay. A sender that makes up names must not make
 /// accounts grow for ever.
-pub(crate) const MAX_EXTRA: usize = if cfg!(test) { 3 } else { 1024 };
+pub(crate) const MAX_EXTRA: usize = if cfg!(test) { 3 } else { 256 };
 
 /// The newest value known of one field, and the event it is of.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! One connection: the TLS handshake, requests in turn, and its end when the daemon stops.
 
-use std::{convert::Infallible, io, pin::pin, time::Duration};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Empty};
@@ -26,7 +26,7 @@ use warp::{
 };
 
 use super::{
-    Body, Limits, Peer, Stream,
+    Body, Limits, Peer, Policy, Stream,
     places::Place,
     stream::{Timed, Turn},
     tls::Tls,
@@ -34,8 +34,11 @@ use super::{
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The start line and headers of a request, bytes; also a connection's read buffer.
-const MAX_HEAD: usize = 64 * 1024;
+/// The start line and headers of a request, bytes; also a connection's read buffer. Everybody may send so much.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// Bodies up to this many bytes are read whoever sends them.
+const SMALL_BODY: usize = 4 * 1024;
 
 /// How long a stopping daemon waits on a connection without a request. One may be on its way, and a client that
 /// gets its answer with `Connection: close` knows better than one whose connection is gone.
@@ -46,16 +49,28 @@ const LINGER: Duration = Duration::from_millis(500);
 const MAX_DISCARD: usize = 1024 * 1024;
 
 /// What every connection is served with.
-#[derive(Clone)]
-pub(super) struct Site<F> {
+pub(super) struct Site<F, P> {
     pub(super) routes: F,
+    pub(super) policy: Arc<P>,
     pub(super) tls: Option<Tls>,
     pub(super) stop: CancellationToken,
 }
 
-impl<F> Site<F>
+impl<F: Clone, P> Clone for Site<F, P> {
+    fn clone(&self) -> Self {
+        Self {
+            routes: self.routes.clone(),
+            policy: Arc::clone(&self.policy),
+            tls: self.tls.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+}
+
+impl<F, P> Site<F, P>
 where
     F: Filter<Extract: Reply, Error = Infallible> + Clone + Send + Sync + 'static,
+    P: Policy,
 {
     /// Serves one connection to its end. Its errors are the client's own affair.
     pub(super) async fn serve(self, stream: Stream, peer: Peer, limits: Limits, place: &Place) {
@@ -107,7 +122,8 @@ where
             async move {
                 let until = turn.answering();
                 let (head, body) = request.into_parts();
-                let body = read(body, limits.max_body, until).await?;
+                let max_body = site.max_body(&head, &body, peer, limits);
+                let body = read(body, max_body, until).await?;
                 match body {
                     Body::Whole(_) if !place.settle() => {
                         return Err(io::Error::other("it had to make place"));
@@ -133,6 +149,18 @@ where
         }
         turn.end_if_waiting();
         Ok(connection.await?)
+    }
+
+    /// How much of a body is kept. That of a request that will be refused is nobody's memory to fill.
+    fn max_body(&self, head: &Parts, body: &Incoming, peer: Peer, limits: Limits) -> usize {
+        let is_small = body
+            .size_hint()
+            .upper()
+            .is_some_and(|bytes| bytes <= SMALL_BODY as u64);
+        match is_small || self.policy.heeds(head, peer) {
+            true => limits.max_body,
+            false => limits.max_body.min(SMALL_BODY),
+        }
     }
 
     async fn answer(&self, mut head: Parts, body: Body, peer: Peer) -> Response {

@@ -2,7 +2,7 @@
 
 mod certificates;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -31,7 +31,7 @@ impl Server {
         Self::start_with(limits, None, Duration::from_secs(5)).await
     }
 
-    async fn start_with(limits: Limits, tls: Option<Tls>, grace: Duration) -> Self {
+    async fn start_with(policy: impl Policy, tls: Option<Tls>, grace: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -39,7 +39,7 @@ impl Server {
         let serve = serve(
             sockets,
             tls,
-            move || limits,
+            Arc::new(policy),
             routes(),
             stop.clone(),
             move || grace,
@@ -113,6 +113,46 @@ async fn a_body_over_the_limit_is_not_kept_however_it_is_sent() {
         .await;
     assert_eq!(wire.answer().await.body, "Some(127.0.0.1) TooLarge");
     wire.closed().await;
+}
+
+/// Takes nothing from anybody.
+struct Nobody;
+
+impl Policy for Nobody {
+    fn limits(&self) -> Limits {
+        Limits {
+            max_connections: 1000,
+            max_body: 100_000,
+            ..LIMITS
+        }
+    }
+
+    fn expects(&self, _peer: Peer) -> bool {
+        false
+    }
+
+    fn heeds(&self, _head: &Parts, _peer: Peer) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn who_sends_in_vain_is_answered_in_few_places_and_little_is_kept() {
+    let server = Server::start_with(Nobody, None, Duration::from_secs(5)).await;
+    let mut wire = server.connect().await;
+    let large = "x".repeat(50_000);
+    for request in [post("/", &large), post_chunked("/", &[&large])] {
+        let answer = wire.ask(request).await;
+        assert_eq!(answer.body, "Some(127.0.0.1) TooLarge");
+    }
+    let answer = wire.ask(post_chunked("/", &["{}"])).await;
+    assert_eq!(answer.body, r#"Some(127.0.0.1) Whole(b"{}")"#);
+    let mut first = server.connect().await;
+    let mut crowd = Vec::new();
+    for _ in 0..STRANGERS {
+        crowd.push(server.connect().await);
+    }
+    first.closed().await;
 }
 
 #[tokio::test]
@@ -364,7 +404,7 @@ async fn a_unix_socket_has_no_address() {
     let serve = serve(
         sockets,
         None,
-        || LIMITS,
+        Arc::new(LIMITS),
         routes(),
         stop.clone(),
         || IDLE_TIMEOUT,

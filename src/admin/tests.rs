@@ -446,7 +446,7 @@ async fn the_commands_client_talks_over_the_socket() {
     let serving = tokio::spawn(serve(
         vec![Socket::Unix(bind_unix(&socket).unwrap())],
         None,
-        || Limits::new(16, 65536),
+        Arc::new(Limits::new(16, 65536)),
         routes(world.admin.clone(), None),
         stop.clone(),
         || Duration::from_secs(1),

@@ -38,8 +38,6 @@ impl Doors {
     ) -> Self {
         let (stop_listening, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let config = running.config.load();
-        let ingest = Arc::clone(&running.ingest);
-        let limits = move || ingest.limits();
         let routes = Arc::clone(&running.ingest).routes();
         let tls = running.tls.clone();
         if let Some(tls) = &tls {
@@ -55,7 +53,7 @@ impl Doors {
         let listener = accept::serve(
             sockets.webhook,
             tls,
-            limits,
+            Arc::clone(&running.ingest),
             routes,
             stop_listening.clone(),
             grace,
@@ -73,7 +71,7 @@ impl Doors {
         let admin = accept::serve(
             sockets.admin,
             None,
-            || ADMIN_LIMITS,
+            Arc::new(ADMIN_LIMITS),
             routes,
             stop_admin.clone(),
             patience,

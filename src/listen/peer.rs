@@ -37,6 +37,11 @@ pub(super) fn allowed(source: Option<IpAddr>, allow: &[IpNet]) -> bool {
     allow.is_empty() || source.is_some_and(|source| contains(allow, source))
 }
 
+/// Whether a peer is an allowed source, or one that may speak for it.
+pub(super) fn expected(peer: Option<IpAddr>, allow: &[IpNet], trusted_proxies: &[IpNet]) -> bool {
+    allowed(peer, allow) || peer.is_none_or(|peer| contains(trusted_proxies, peer))
+}
+
 fn contains(nets: &[IpNet], address: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&address))
 }
@@ -58,6 +63,20 @@ mod tests {
     use warp::http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_peer_is_expected_that_is_allowed_or_speaks_for_others() {
+        let nets = |net: &str| vec![net.parse::<IpNet>().unwrap()];
+        let (allow, proxies) = (nets("192.0.2.0/24"), nets("10.0.0.0/8"));
+        let expects = |peer: &str| expected(Some(peer.parse().unwrap()), &allow, &proxies);
+        assert_eq!(
+            ["192.0.2.7", "10.1.1.1", "198.51.100.1"].map(expects),
+            [true, true, false]
+        );
+        assert!(expected(None, &allow, &proxies), "a Unix socket");
+        let stranger = Some("198.51.100.1".parse().unwrap());
+        assert!(expected(stranger, &[], &proxies), "everyone is allowed");
+    }
 
     const TRUSTED: &str = "10.0.0.0/8";
 

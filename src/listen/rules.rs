@@ -4,17 +4,16 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
-use warp::http::Method;
+use warp::http::{HeaderMap, Method};
 
 use super::{
-    Request,
     answer::Refusal,
     forward::Forward,
     peer,
     query::{Given, Query},
 };
 use crate::{
-    accept::Limits,
+    accept::{Limits, Peer},
     config::{App, Config, Rate},
 };
 
@@ -55,15 +54,21 @@ impl Rules {
         }
     }
 
-    /// The checks that come before the signature: path, method, peer, app.
-    pub(super) fn admit(&self, request: &Request, query: &Query) -> Result<&App, Refusal> {
-        if request.path.as_str() != self.path {
+    /// The checks that come before the signature: path, method, source, app.
+    pub(super) fn admit(
+        &self,
+        path: &str,
+        method: &Method,
+        source: Option<IpAddr>,
+        query: &Query,
+    ) -> Result<&App, Refusal> {
+        if path != self.path {
             return Err(Refusal::Path);
         }
-        if request.method != Method::POST {
+        if method != Method::POST {
             return Err(Refusal::Method);
         }
-        if !peer::allowed(self.source(request), &self.allow) {
+        if !peer::allowed(source, &self.allow) {
             return Err(Refusal::Peer);
         }
         match &query.app {
@@ -72,10 +77,14 @@ impl Rules {
         }
     }
 
+    /// Whether a request of this peer may come from somebody who is allowed.
+    pub(super) fn expects(&self, peer: Peer) -> bool {
+        peer::expected(peer.address, &self.allow, &self.trusted_proxies)
+    }
+
     /// The address that sent a request, as far as it is known; see [`peer`].
-    pub(super) fn source(&self, request: &Request) -> Option<IpAddr> {
-        let peer = request.peer.address;
-        peer::source(peer, &request.headers, &self.trusted_proxies)
+    pub(super) fn source(&self, peer: Peer, headers: &HeaderMap) -> Option<IpAddr> {
+        peer::source(peer.address, headers, &self.trusted_proxies)
     }
 
     /// The check that comes after the signature: strangers are not to use up what is there for the sender.

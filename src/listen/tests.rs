@@ -124,17 +124,10 @@ impl Desk {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let limits = {
-            let ingest = Arc::clone(&ingest);
-            move || Limits {
-                request_timeout: Duration::from_millis(300),
-                ..ingest.limits()
-            }
-        };
         tokio::spawn(accept::serve(
             vec![Socket::Tcp(listener)],
             None,
-            limits,
+            Arc::new(Hasty(Arc::clone(&ingest))),
             Arc::clone(&ingest).routes(),
             stop.clone(),
             || Duration::ZERO,
@@ -191,6 +184,26 @@ impl Desk {
     fn counted(&self, line: &str) {
         let text = self.metrics.render();
         assert!(text.lines().any(|own| own == line), "{text}");
+    }
+}
+
+/// The policy of an ingest, but for the patience.
+struct Hasty(Arc<Ingest>);
+
+impl Policy for Hasty {
+    fn limits(&self) -> Limits {
+        Limits {
+            request_timeout: Duration::from_millis(300),
+            ..self.0.limits()
+        }
+    }
+
+    fn expects(&self, peer: Peer) -> bool {
+        self.0.expects(peer)
+    }
+
+    fn heeds(&self, head: &Parts, peer: Peer) -> bool {
+        self.0.heeds(head, peer)
     }
 }
 

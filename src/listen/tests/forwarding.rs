@@ -35,7 +35,7 @@ async fn receiver(
     tokio::spawn(accept::serve(
         vec![Socket::Tcp(listener)],
         None,
-        || Limits::new(10, MAX_BODY),
+        Arc::new(Limits::new(10, MAX_BODY)),
         routes,
         stop.clone(),
         || Duration::ZERO,
