@@ -111,8 +111,11 @@ impl Diagnostic {
 }
 
 impl Diagnostics {
-    /// Puts them in the order of their places.
+    /// Puts them in the order of their places, and takes out of their messages what is never shown.
     pub(super) fn new(sources: Sources, masks: Masks, mut list: Vec<Diagnostic>) -> Self {
+        for diagnostic in &mut list {
+            diagnostic.message = masks.message(std::mem::take(&mut diagnostic.message));
+        }
         list.sort_by_key(|diagnostic| match &diagnostic.place {
             Place::InMessage | Place::File(..) => 0,
             Place::Span(span) => span.start,

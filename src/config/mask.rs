@@ -1,10 +1,10 @@
 //! Which parts of a configuration's text a message may show: no secret, and no text that the message is not about.
 //!
 //! A key that is mistyped cannot be known to hold a secret. So a line is shown with all its strings masked but the
-//! very one a message points at, and that one too is masked when its key says that it is a secret, or when it is a URL
-//! with a user or a query.
+//! very one a message points at, and that one too is masked when its key says that it is, or may be, a secret, or when
+//! it looks like a URL with a user or a query. What is masked always is not quoted by a message either.
 
-use std::ops::Range;
+use std::{cmp::Reverse, ops::Range};
 
 use toml::{
     Spanned,
@@ -29,10 +29,24 @@ const SECRET: [&str; 14] = [
     "cookie",
 ];
 
+/// Keys below which everything may be secret, though most often it is not.
+const HIDDEN: [&str; 6] = ["auth", "command", "env", "headers", "params", "proxy"];
+
+/// Those of them that are tables of names which are free.
+const NAMES: [&str; 3] = ["env", "headers", "params"];
+
+/// What `type` in a table `auth` can be.
+const AUTH_TYPES: [&str; 3] = ["basic", "bearer", "oauth2"];
+
+/// The longest number, size or duration that is shown of a line that does not parse. Keys in hex are longer.
+const LONGEST_NUMBER: usize = 20;
+
 /// All strings of the files, and what stands in the place of a secret one.
 #[derive(Default)]
 pub(super) struct Masks {
     strings: Vec<Text>,
+    /// How messages quote those that are never shown; the longest first.
+    quotes: Vec<String>,
     /// Whether the strings are known. They are not when a file has syntax errors.
     parsed: bool,
 }
@@ -47,26 +61,35 @@ struct Text {
 enum Secrecy {
     /// Shown when a message is about it.
     Ordinary,
+    /// The same, though it looks like a URL: a pattern of accounts.
+    Account,
     /// Shown also when a message is about a part of it: a template, in which nothing is called as secrets are.
     Template,
     /// Says where a secret is kept: always shown.
     Place,
     /// Never shown, though it may hold no secret.
-    Url,
+    Hidden,
     /// Never shown.
     Secret,
+}
+
+impl Secrecy {
+    fn is_never_shown(self) -> bool {
+        matches!(self, Self::Hidden | Self::Secret)
+    }
 }
 
 impl Masks {
     /// Finds the strings of files that were parsed without errors. Those that are set twice count too.
     pub(super) fn of<'a>(files: impl IntoIterator<Item = &'a DeTable<'a>>) -> Self {
         let mut masks = Self {
-            strings: Vec::new(),
             parsed: true,
+            ..Self::default()
         };
         for file in files {
             masks.table(file, Secrecy::Ordinary);
         }
+        masks.quotes.sort_by_key(|quote| Reverse(quote.len()));
         masks
     }
 
@@ -80,32 +103,47 @@ impl Masks {
 
     fn table(&mut self, table: &DeTable<'_>, secrecy: Secrecy) {
         for (key, value) in table {
-            let secrecy = match (secrecy, value.get_ref()) {
-                _ if is_secret(key.get_ref()) => Secrecy::Secret,
-                (Secrecy::Ordinary, DeValue::String(text))
-                    if key.get_ref() == "body" && !names_a_secret(text) =>
-                {
-                    Secrecy::Template
-                }
-                _ => secrecy,
-            };
-            self.value(value, secrecy);
+            let key = &**key.get_ref();
+            let secrecy = secrecy_below(key, value.get_ref(), secrecy);
+            match value.get_ref() {
+                // One of the names may be that of a keeper.
+                DeValue::Table(names) if NAMES.contains(&key) => self.table(names, secrecy),
+                _ => self.value(value, secrecy),
+            }
         }
     }
 
     fn value(&mut self, value: &Spanned<DeValue<'_>>, secrecy: Secrecy) {
         match value.get_ref() {
-            DeValue::String(text) => self.strings.push(Text {
-                span: value.span(),
-                secrecy: match secrecy {
-                    Secrecy::Ordinary | Secrecy::Template if may_hold_a_key(text) => Secrecy::Url,
+            DeValue::String(text) => {
+                let looks_secret = may_hold_a_key(text);
+                let secrecy = match secrecy {
+                    Secrecy::Ordinary | Secrecy::Template if looks_secret => Secrecy::Hidden,
                     known => known,
-                },
-            }),
-            DeValue::Array(values) => values.iter().for_each(|value| self.value(value, secrecy)),
+                };
+                // A single word can be a program's name, or one that a message has of itself.
+                let is_word = !looks_secret && !text.contains(char::is_whitespace);
+                if secrecy.is_never_shown() && !is_word {
+                    self.quotes.push(format!("{text:?}"));
+                }
+                self.strings.push(Text {
+                    span: value.span(),
+                    secrecy,
+                });
+            }
+            DeValue::Array(values) => {
+                let texts: Vec<_> = values
+                    .iter()
+                    .filter_map(|value| value.get_ref().as_str())
+                    .collect();
+                if secrecy.is_never_shown() && texts.len() > 1 {
+                    self.quotes.push(format!("{texts:?}"));
+                }
+                values.iter().for_each(|value| self.value(value, secrecy));
+            }
             DeValue::Table(table) if is_keeper(table) => self.table(table, Secrecy::Place),
             DeValue::Table(table) => self.table(table, secrecy),
-            _ if secrecy == Secrecy::Secret => self.strings.push(Text {
+            _ if secrecy.is_never_shown() => self.strings.push(Text {
                 span: value.span(),
                 secrecy,
             }),
@@ -113,22 +151,30 @@ impl Masks {
         }
     }
 
+    /// A message without what is never shown, where it quotes that.
+    pub(super) fn message(&self, message: String) -> String {
+        self.quotes
+            .iter()
+            .fold(message, |message, quote| message.replace(quote, "\"***\""))
+    }
+
     /// The line that begins at the offset `start`, for a message about `about`. As many characters as before.
     pub(super) fn line(&self, line: &str, start: usize, about: &Range<usize>) -> String {
         if !self.parsed {
             return mask_unparsed(line);
         }
-        let end = start + line.len();
+        let comment = self.comment(line, start);
+        let end = start + comment;
         let mut shown = String::with_capacity(line.len());
         let mut strings: Vec<_> = self
             .strings
             .iter()
             .filter(|text| text.span.start < end && start < text.span.end)
             .filter(|text| match text.secrecy {
-                Secrecy::Ordinary => text.span != *about,
+                Secrecy::Ordinary | Secrecy::Account => text.span != *about,
                 Secrecy::Template => about.start < text.span.start || text.span.end < about.end,
                 Secrecy::Place => false,
-                Secrecy::Url | Secrecy::Secret => true,
+                Secrecy::Hidden | Secrecy::Secret => true,
             })
             .map(|text| text.span.clone())
             .collect();
@@ -141,29 +187,106 @@ impl Masks {
             stars(&mut shown, &line[from - start..to - start]);
             done = to;
         }
-        shown.push_str(&line[done - start..]);
+        shown.push_str(&line[done - start..comment]);
+        stars(&mut shown, &line[comment..]);
         shown
+    }
+
+    /// Where the text of a line's comment begins, or the line ends. It may be what was set before, and no message is
+    /// about it.
+    fn comment(&self, line: &str, start: usize) -> usize {
+        let is_in_string = |at: &usize| {
+            self.strings
+                .iter()
+                .any(|text| text.span.contains(&(start + at)))
+        };
+        line.match_indices('#')
+            .map(|(at, _)| at)
+            .find(|at| !is_in_string(at))
+            .map_or(line.len(), |at| at + 1)
     }
 }
 
-/// A line of a file with syntax errors: what follows the first quote can be anything, and so can what follows a key
-/// that holds secrets, or a line that is only a part of a value.
+/// What holds for the value of `key`, in a table for which `around` holds.
+fn secrecy_below(key: &str, value: &DeValue<'_>, around: Secrecy) -> Secrecy {
+    match (around, value) {
+        (Secrecy::Place | Secrecy::Secret, _) => around,
+        _ if is_secret(key) => Secrecy::Secret,
+        (Secrecy::Hidden, DeValue::String(text))
+            if key == "type" && AUTH_TYPES.contains(&&**text) =>
+        {
+            Secrecy::Ordinary
+        }
+        _ if HIDDEN.contains(&key) => Secrecy::Hidden,
+        (Secrecy::Ordinary, DeValue::String(text)) if key == "body" && !names_a_secret(text) => {
+            Secrecy::Template
+        }
+        (Secrecy::Ordinary, DeValue::String(_) | DeValue::Array(_)) if key == "accounts" => {
+            Secrecy::Account
+        }
+        _ => around,
+    }
+}
+
+/// A line of a file with syntax errors. What is no key can be a value, and a value anything: of those only numbers and
+/// the like are shown, up to the first quote or comment, or the first key that may hold secrets.
 fn mask_unparsed(line: &str) -> String {
-    if line.trim_start().starts_with(['[', '#']) && !line.contains(['=', '"', '\'']) {
+    let is_heading = line.trim_start().starts_with(['[', '#']);
+    if is_heading && !line.contains(['=', '"', '\'']) && !may_hold_a_key(line) {
         return line.to_owned();
     }
-    let quote = line.find(['"', '\'']).unwrap_or(line.len());
-    let shown = match line.find('=') {
-        Some(_) => line
-            .match_indices('=')
-            .map(|(equals, _)| equals)
-            .find(|equals| resembles_secret(&line[..*equals]))
-            .map_or(quote, |equals| quote.min(equals + 1)),
-        None => 0,
+    let mut masked = String::with_capacity(line.len());
+    let Some(start) = value_start(line) else {
+        stars(&mut masked, line);
+        return masked;
     };
-    let mut masked = line[..shown].to_owned();
-    stars(&mut masked, &line[shown..]);
+    let end = line.find(['"', '\'', '#']).unwrap_or(line.len());
+    let end = line
+        .match_indices('=')
+        .map(|(equals, _)| equals)
+        .find(|equals| resembles_secret(&line[..*equals]))
+        .map_or(end, |equals| end.min(equals + 1))
+        .max(start);
+    masked.push_str(&line[..start]);
+    for piece in line[start..end].split_inclusive(separates) {
+        let word = piece.trim_end_matches(separates);
+        if is_plain(word) {
+            masked.push_str(word);
+        } else {
+            stars(&mut masked, word);
+        }
+        stars(&mut masked, &piece[word.len()..]);
+    }
+    stars(&mut masked, &line[end..]);
     masked
+}
+
+/// Where the value begins in a line that does not parse, if it has a key. Base64 can end in `=`, so that a key with
+/// nothing behind it may be none.
+fn value_start(line: &str) -> Option<usize> {
+    let (key, value) = line.split_once('=')?;
+    let name = key.trim_start_matches(['#', ' ', '\t']).trim_end();
+    let is_key = !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    let is_set = !value.trim().trim_matches('=').is_empty();
+    (is_key && is_set).then_some(key.len() + 1)
+}
+
+/// What stands between values and keys.
+fn separates(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '[' | ']' | '{' | '}' | ',' | '=')
+}
+
+/// Whether a word is a number, a size, a duration, true or false.
+fn is_plain(word: &str) -> bool {
+    let is_number = word.starts_with(|c: char| c.is_ascii_digit())
+        && word.len() <= LONGEST_NUMBER
+        && word
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
+    is_number || matches!(word, "true" | "false")
 }
 
 /// Adds the text with all but quotes and white space replaced.
@@ -176,31 +299,42 @@ fn stars(masked: &mut String, text: &str) {
 }
 
 /// Whether a key's value is a secret, by its name.
-pub(super) fn is_secret(key: &str) -> bool {
+fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
     SECRET.iter().any(|name| key.ends_with(name))
 }
 
-/// The same for the last word before a `=` in a line that does not parse, mistyped names included.
+/// Whether what follows a `=` may be secret, by what stands before it in a line that does not parse, mistyped names
+/// included.
 fn resembles_secret(left: &str) -> bool {
-    let key = left.trim_end().trim_end_matches(['"', '\'']).to_lowercase();
-    let word = key
+    let left = left.trim_end().to_lowercase();
+    let word = left
         .rsplit(|c: char| !c.is_alphanumeric() && c != '_' && c != '-')
         .next()
-        .unwrap_or(&key);
-    is_secret(word) || SECRET.iter().any(|name| strsim::jaro(word, name) > 0.8)
+        .unwrap_or(&left);
+    names_a_secret(&left)
+        || HIDDEN.iter().any(|key| left.contains(key))
+        || SECRET.iter().any(|name| strsim::jaro(word, name) > 0.8)
 }
 
-/// Whether a text is a URL with a user or a query in it.
+/// Whether a text looks as if it held a secret: a URL, or what was meant as one, with a user or a query, or settings
+/// such as `host=db password=…`.
 fn may_hold_a_key(text: &str) -> bool {
-    text.split_once("://")
-        .is_some_and(|(_, rest)| rest.contains(['@', '?']))
+    text.contains(['@', '?']) || text.contains('=') && names_a_secret(text)
 }
 
 /// Whether something in a text is called as secrets are.
 fn names_a_secret(text: &str) -> bool {
     let text = text.to_lowercase();
-    let more = ["key", "pass", "auth", "cookie", "session", "credential"];
+    let more = [
+        "key",
+        "pass",
+        "pwd",
+        "auth",
+        "cookie",
+        "session",
+        "credential",
+    ];
     SECRET.iter().chain(&more).any(|name| text.contains(name))
 }
 
@@ -209,89 +343,9 @@ fn is_keeper(table: &DeTable<'_>) -> bool {
     table.len() == 1
         && ["env", "file", "credential"]
             .iter()
-            .any(|key| table.contains_key(*key))
+            .filter_map(|key| table.get(*key))
+            .any(|place| place.get_ref().is_str())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(text: &str, about: &str, shown: &str) {
-        let start = text.find(about).unwrap();
-        let table = DeTable::parse(text).unwrap();
-        let masks = Masks::of([table.get_ref()]);
-        assert_eq!(masks.line(text, 0, &(start..start + about.len())), shown);
-    }
-
-    #[test]
-    fn only_the_string_in_question_is_shown() {
-        check(r#"a = "one", "#.trim_end_matches(", "), "a", r#"a = "***""#);
-        check(r#"a = "one""#, r#""one""#, r#"a = "one""#);
-        check(r#"a = ["one", "two"]"#, r#""two""#, r#"a = ["***", "two"]"#);
-        check(
-            r#"a = { b = "x y", c = 5 }"#,
-            "5",
-            r#"a = { b = "* *", c = 5 }"#,
-        );
-        check(r#""é" = "ü""#, r#""é""#, r#""é" = "*""#);
-    }
-
-    #[test]
-    fn a_secret_is_never_shown() {
-        check(r#"token = "s3cret""#, r#""s3cret""#, r#"token = "******""#);
-        check(r#"X-Token = ["a b"]"#, r#""a b""#, r#"X-Token = ["* *"]"#);
-        check(
-            r#"token = { file = "/a" }"#,
-            "token",
-            r#"token = { file = "/a" }"#,
-        );
-        check(
-            r#"token = { command = ["curl", "-upw"] }"#,
-            r#""-upw""#,
-            r#"token = { command = ["****", "****"] }"#,
-        );
-        check(
-            r#"token_url = "https://a""#,
-            r#""https://a""#,
-            r#"token_url = "https://a""#,
-        );
-    }
-
-    #[test]
-    fn a_template_is_shown_around_its_mistake_unless_it_may_hold_a_secret() {
-        let body = r#"body = '{ "id": {{ acount }} }'"#;
-        check(body, "acount", body);
-        check(body, "body", r#"body = '* "**"* ** ****** ** *'"#);
-        check(
-            r#"body = '{{ acount }} pass s3cret'"#,
-            "acount",
-            r#"body = '** ****** ** **** ******'"#,
-        );
-        check(
-            r#"url = 'https://a/{{ acount }}'"#,
-            "acount",
-            r#"url = '************ ****** **'"#,
-        );
-    }
-
-    #[test]
-    fn a_line_that_does_not_parse_shows_no_string() {
-        for (line, shown) in [
-            ("max_body = 64KiB", "max_body = 64KiB"),
-            ("name = \"s3cret", "name = \"******"),
-            ("token = s3cret", "token = ******"),
-            ("tokn = s3cret", "tokn = ******"),
-            ("[targets.crm", "[targets.crm"),
-            ("  s3cret\",", "  ******\"*"),
-            ("tokens = [s3cret", "tokens = *******"),
-            (
-                "a = { max = 5, token = s3cret }",
-                "a = { max = 5, token = ****** *",
-            ),
-            ("'x-token' = s3cret", "'*******' * ******"),
-        ] {
-            assert_eq!(mask_unparsed(line), shown);
-        }
-    }
-}
+mod tests;

@@ -4,17 +4,21 @@
 
 use std::{fs, path::Path};
 
-use super::super::{load::load_sources, sources::Sources};
+use super::super::{diagnostics::Diagnostics, load::load_sources, sources::Sources};
 use crate::targets;
 
 const APP: &str = "[apps.a]\nsdk_app_id = 1\ntoken = 'x'\n";
 
-fn messages(text: &str, folder: &Path) -> Vec<String> {
+fn mistakes(text: &str, folder: &Path) -> Option<Diagnostics> {
     let mut sources = Sources::default();
     sources.push(Path::new("a.toml"), text, false);
-    match load_sources(sources, Vec::new(), folder, targets::KINDS, targets::open) {
-        Ok(_) => Vec::new(),
-        Err(mistakes) => mistakes.lines().collect(),
+    load_sources(sources, Vec::new(), folder, targets::KINDS, targets::open).err()
+}
+
+fn messages(text: &str, folder: &Path) -> Vec<String> {
+    match mistakes(text, folder) {
+        Some(mistakes) => mistakes.lines().collect(),
+        None => Vec::new(),
     }
 }
 
@@ -29,6 +33,101 @@ fn check_target(keys: &str, lines: &[&str]) {
     check(
         &format!("[targets.t]\ntype = 'webhook'\nurl = 'https://t'\n{keys}\n"),
         lines,
+    );
+}
+
+/// What is printed about a target holds all of these, and no secret.
+#[track_caller]
+fn check_printed(target: &str, parts: &[&str]) {
+    let text = format!("{APP}[targets.t]\n{target}\n");
+    let printed = mistakes(&text, Path::new("/base")).unwrap().report();
+    for part in parts {
+        assert!(printed.contains(part), "{printed}");
+    }
+    assert!(!printed.contains("s3c"), "{printed}");
+}
+
+#[test]
+fn a_mistake_in_a_webhook_tells_no_secret() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            r#"headers = { x-functions-key = "s3cret\n" }"#,
+            &[
+                "the header `x-functions-key` holds a line end or control character",
+                "a.toml:7:31",
+                r#"headers = { x-functions-key = "********" }"#,
+            ],
+        ),
+        (
+            "headers = { x-id = 's3cret', X-Id = 's3cret' }",
+            &["the header `x-id` is given twice"],
+        ),
+        (
+            "headers = { 'x id' = 's3cret' }",
+            &[r#""x id" is no name of a header"#],
+        ),
+        (
+            "headers = { x-id = 's3cret {{ acount }}' }",
+            &[
+                "acount",
+                "a.toml:7:",
+                "headers = { x-id = '****** ** ****** **' }",
+            ],
+        ),
+        (
+            "auth = 'Bearer s3cret'",
+            &["`targets.t.auth` must be a table"],
+        ),
+        (
+            "auth = { type = 'Bearer s3cret', token = 'x' }",
+            &[
+                "`targets.t.auth.type` must be",
+                "known here: bearer, basic, oauth2",
+            ],
+        ),
+        (
+            "auth = { type = 'bearer', token = { command = ['echo s3cret'] } }",
+            &["does not start"],
+        ),
+        (
+            "proxy = 'u:s3cret@proxy:3128'",
+            &["`proxy` is no URL", "a.toml:7:9"],
+        ),
+        ("proxy = 'http//u:s3cret@proxy'", &["`proxy` is no URL"]),
+        (
+            "on_not_found = { method = 'POST', url = 'u:s3cret@x' }",
+            &["`on_not_found.url` begins with u:"],
+        ),
+    ];
+    for (keys, parts) in cases {
+        let target = format!("type = 'webhook'\nurl = 'https://t'\n{keys}");
+        check_printed(&target, parts);
+    }
+    check_printed(
+        "type = 'webhook'\nurl = 'u:s3cret@crm.example/hook'",
+        &["`url` begins with u:", "a.toml:6:7"],
+    );
+}
+
+#[cfg(feature = "exec")]
+#[test]
+fn a_mistake_in_a_program_tells_no_secret() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            r#"env = { DB_PASS = "s3cret\u0000" }"#,
+            &["the variable DB_PASS holds a NUL", "env = { DB_PASS = "],
+        ),
+        (
+            "env = { 'A=B' = 's3cret' }",
+            &[r#""A=B" is no name of a variable"#],
+        ),
+    ];
+    for (keys, parts) in cases {
+        check_printed(&format!("type = 'exec'\ncommand = ['cat']\n{keys}"), parts);
+    }
+    check_printed(
+        "type = 'exec'\ncommand = 'crm --token s3cret'",
+        &["`targets.t.command` must be an array", "a.toml:6:11"],
     );
 }
 
