@@ -234,7 +234,9 @@ fn start(cli: Cli) -> Result<(), Failure> {
         Command::Plugin(_) => "warn,profilesync_exec=info",
         _ => "warn",
     };
-    logging::init(cli.log, cli.log_level.as_deref().unwrap_or(level))?;
+    // A variable that is set to nothing says nothing.
+    let asked = cli.log_level.as_deref().filter(|filter| !filter.is_empty());
+    logging::init(cli.log, asked.unwrap_or(level))?;
     // Every TLS connection of this process, in or out. It fails when there is a provider: then that one serves.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // By their numbers, so before anything else opens a file.
@@ -268,7 +270,9 @@ async fn run(
         Command::History { daemon, args } => history::run(&daemon.client(config)?, &args).await,
         Command::Targets { daemon, args } => targets::run(&daemon.client(config)?, &args).await,
         Command::Reload { daemon } => reload::run(&daemon.client(config)?).await,
-        Command::Store { daemon, args } => store::run(&daemon.client(config)?, config, &args).await,
+        Command::Store { daemon, args } => {
+            store::run(|| daemon.client(config), config, &args).await
+        }
         Command::Send(args) => send::run(config.path(), &args).await,
         #[cfg(feature = "exec")]
         Command::Plugin(args) => plugin::run(&args).await,

@@ -42,8 +42,8 @@ use sockets::Sockets;
 /// Events are refused while the file system has less than this left, bytes: what was acknowledged must still find
 /// its way into the store.
 const RESERVE_BYTES: u64 = 8 << 20;
-/// Numbers left out at a start after an unclean stop, so that none is ever given out twice even when the journal
-/// lost its newest segment.
+/// Numbers left out at every start, so that none is ever given out twice even when the journal lost its newest
+/// segment.
 const SEQ_GAP: u64 = 1 << 20;
 
 /// The parts that a reload or an operator reaches.

@@ -237,7 +237,9 @@ impl Dispatchers {
             self.shared.clone(),
             Arc::clone(&opened),
             predecessor,
-            (stop.clone(), receiver, board.clone()),
+            stop.clone(),
+            receiver,
+            board.clone(),
         );
         Running {
             opened: Some(opened),
@@ -257,7 +259,8 @@ impl Dispatchers {
         running.map(|target| target.board.read()).collect()
     }
 
-    /// Does what an operator asks, and says what was done. It is safe by then.
+    /// Does what an operator asks, and says what was done. By then it is synced; retries are written, which a crash may
+    /// take back.
     ///
     /// # Errors
     /// When there is no such target or account, when the action makes no sense, or while the store is not ready.
@@ -371,14 +374,16 @@ async fn run(
     shared: Shared,
     target: Arc<OpenedTarget>,
     predecessor: Option<Predecessor>,
-    ears: (CancellationToken, mpsc::Receiver<Command>, Board),
+    stop: CancellationToken,
+    commands: mpsc::Receiver<Command>,
+    board: Board,
 ) -> Option<Guard> {
     let mut guard = None;
     if let Some(Predecessor { task, alike }) = predecessor {
         // Its calls must have ended; how it ended does not matter.
         guard = task.await.ok().flatten().filter(|_| alike);
     }
-    run_loops(shared, &target, &mut guard, ears).await;
+    run_loops(shared, &target, &mut guard, stop, commands, board).await;
     call::close(&target).await;
     guard
 }
@@ -388,7 +393,9 @@ async fn run_loops(
     shared: Shared,
     target: &Arc<OpenedTarget>,
     guard: &mut Option<Guard>,
-    (stop, mut commands, board): (CancellationToken, mpsc::Receiver<Command>, Board),
+    stop: CancellationToken,
+    mut commands: mpsc::Receiver<Command>,
+    board: Board,
 ) {
     let mut phase = shared.ledger.phase();
     while wait_for_store(&stop, &mut commands, &mut phase).await {

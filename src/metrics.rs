@@ -52,7 +52,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     events: Family<EventLabels, Counter>,
     refused: Family<ReasonLabel, Counter>,
-    /// From the request's last byte to the OK.
+    /// From the last check of an event (signature, rate and parsing are done) to its OK. The wait for a store that is
+    /// behind counts; how long the request took to arrive does not.
     pub ack_seconds: Histogram,
     /// One append and sync of the journal.
     pub commit_seconds: Histogram,
@@ -64,7 +65,8 @@ pub struct Metrics {
     pub accounts: Gauge,
     /// Bytes on disk of journal, snapshots and index.
     pub store_bytes: Gauge,
-    /// How often the index was set aside and rebuilt since the start.
+    /// How often the index was rebuilt since the start: it was damaged or not to be trusted and is set aside; or it was
+    /// lost or never finished, and there is a snapshot.
     pub store_rebuilds: Counter,
     /// 1 while the store is open and follows the journal, else 0.
     pub store_ready: Gauge,
@@ -173,13 +175,13 @@ impl Metrics {
         register!(registry:
             events "Profile events and other commands by what became of them",
             refused "Requests answered with an error, by reason",
-            ack_seconds "From the last byte of a request to its answer",
+            ack_seconds "From an event that was checked and found good to its OK",
             commit_seconds "One append and sync of the journal",
             commit_batch_size "Events per sync of the journal",
             apply_lag_events "Events in the journal that the store has not applied",
             accounts "Accounts known",
             store_bytes "Bytes on disk of the state directory",
-            store_rebuilds "Times the index was set aside and rebuilt",
+            store_rebuilds "Times the index was rebuilt, as it was damaged, not to be trusted, lost or unfinished",
             store_ready "Whether the store is open and follows the journal",
             journal_damaged "Damaged journal records stepped over",
             config_last_reload_successful "Whether the last reload succeeded",

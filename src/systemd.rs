@@ -164,11 +164,6 @@ pub fn stopping(status: &str) {
     notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
-/// Sets the line `systemctl status` shows.
-pub fn status(text: &str) {
-    notify(&[NotifyState::Status(text)]);
-}
-
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot reach systemd's notification socket");

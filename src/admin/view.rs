@@ -58,7 +58,7 @@ pub struct Status {
     pub accounts: u64,
     /// Events in the journal that the store has not taken in.
     pub apply_lag: u64,
-    /// How often the index was built anew since the start, because it was damaged, lost or not to be trusted.
+    /// How often the index was built anew since the start: it was damaged, not to be trusted, lost or unfinished.
     pub rebuilds: u64,
     /// Damaged journal records stepped over since the start.
     pub journal_damaged: u64,
@@ -233,7 +233,7 @@ pub struct StoreStatus {
     pub accounts: u64,
     /// On disk: journal, snapshots and index.
     pub bytes: u64,
-    /// How often the index was set aside and rebuilt since the start.
+    /// How often the index was built anew since the start: it was damaged, not to be trusted, lost or unfinished.
     pub rebuilds: u64,
     /// Damaged records of the journal stepped over since the start.
     pub journal_damaged: u64,

@@ -55,11 +55,16 @@ enum StoreAction {
     Rebuild,
 }
 
-/// Does it.
+/// Does it. Only who asks the daemon needs a `client`: to find the daemon is to read the configuration, which may be
+/// what is broken.
 ///
 /// # Errors
 /// When it cannot be done; 75 when a running daemon holds the state directory.
-pub async fn run(client: &Client, config: &peek::File, args: &StoreArgs) -> Result<(), Failure> {
+pub async fn run(
+    client: impl FnOnce() -> Result<Client, Failure>,
+    config: &peek::File,
+    args: &StoreArgs,
+) -> Result<(), Failure> {
     let state = match &args.state_dir {
         Some(state) => state.clone(),
         None => state_of(config)?,
@@ -69,7 +74,7 @@ pub async fn run(client: &Client, config: &peek::File, args: &StoreArgs) -> Resu
         StoreAction::Dump => dump(&state),
         // The daemon that answers may have another one.
         StoreAction::Backup { file } if args.state_dir.is_some() => backup_of(&state, file),
-        StoreAction::Backup { file } => backup(client, &state, file).await,
+        StoreAction::Backup { file } => backup(&client()?, &state, file).await,
         StoreAction::Restore {
             file,
             discard_journal,

@@ -184,7 +184,7 @@ impl admin::Daemon for Running {
             tokio::task::spawn_blocking(move || load(&path, targets::KINDS, targets::open)).await;
         let loaded = loaded.map_err(|error| error.to_string())?;
         let report = loaded
-            .map_err(|mistakes| mistakes.lines().collect::<Vec<_>>().join("\n"))
+            .map_err(|mistakes| mistakes.to_string())
             .and_then(|loaded| self.apply(loaded));
         self.metrics
             .config_last_reload_successful

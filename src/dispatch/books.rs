@@ -1,4 +1,4 @@
-//! What a dispatcher has yet to write: results, cursors, and whom to tell once they are safe.
+//! What a dispatcher has yet to write: results, cursors, and whom to tell once they are written.
 //!
 //! One write is outstanding at a time, and results wait a moment for others: what gathers meanwhile goes with the next
 //! one.
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Reply, ledger::Ledger, work::Work};
+use super::{Reply, ledger::Ledger, target::Loop};
 use crate::{
     event::AccountId,
     store::{
@@ -124,26 +124,8 @@ impl Books {
         self.due_at(last).is_some_and(|at| at <= now)
     }
 
-    /// Starts a write if there is reason for one and none is under way. True when that ends the backfill.
-    pub(super) fn flush(
-        &mut self,
-        (name, state, work): (&str, &mut TargetState, &mut Work),
-        ledger: &dyn Ledger,
-        (now, last): (Instant, bool),
-    ) -> bool {
-        let gathering = !self.settled.is_empty() && !self.is_due(now, last);
-        if self.is_writing() || gathering {
-            return false;
-        }
-        for settled in &self.settled {
-            work.settle(&settled.id);
-        }
-        let saved = work.save(state);
-        self.urgent |= saved.backfilled;
-        self.dirty |= saved.moved;
-        if !self.is_due(now, last) {
-            return saved.backfilled;
-        }
+    /// Starts a write of all there is.
+    fn write(&mut self, name: &str, state: &TargetState, ledger: &dyn Ledger, now: Instant) {
         let target = state.id;
         let deliveries = self.settled.iter().map(|settled| Write::Delivery {
             target,
@@ -163,7 +145,6 @@ impl Books {
         self.urgent = false;
         self.dirty = false;
         self.saved = now;
-        saved.backfilled
     }
 
     /// Waits for the write under way; forever when there is none. `None` when it may be lost.
@@ -174,5 +155,35 @@ impl Books {
         let done = (&mut writing.done).await;
         let writing = self.writing.take()?;
         done.ok().map(|()| writing.written)
+    }
+}
+
+impl Loop {
+    /// Starts a write if there is reason for one and none is under way.
+    pub(super) fn flush(&mut self, now: Instant, last: bool) {
+        let Self {
+            target,
+            ledger,
+            state,
+            work,
+            books,
+            ..
+        } = self;
+        let gathering = !books.settled.is_empty() && !books.is_due(now, last);
+        if books.is_writing() || gathering {
+            return;
+        }
+        for settled in &books.settled {
+            work.settle(&settled.id);
+        }
+        let saved = work.save(state);
+        if saved.backfilled {
+            tracing::info!(target = target.name, "backfill done");
+        }
+        books.urgent |= saved.backfilled;
+        books.dirty |= saved.moved;
+        if books.is_due(now, last) {
+            books.write(&target.name, state, &**ledger, now);
+        }
     }
 }

@@ -71,7 +71,7 @@ impl Loop {
         Ok((self.part(limit, gate, now)?, false))
     }
 
-    /// Gathers the accounts of a part of a batch that was refused as a whole, if there is one.
+    /// Gathers the accounts of a part of a batch that was refused as a whole, if there is one with any that are still due.
     fn part(
         &mut self,
         limit: usize,
@@ -82,15 +82,19 @@ impl Loop {
         if gate == Gate::Others {
             return Ok(batch);
         }
-        let mut rest = Vec::new();
-        for candidate in self.work.part(limit).unwrap_or_default() {
-            if batch.is_empty() || self.pace.ready(now).is_ok() {
-                batch.extend(self.look(candidate, gate, now)?);
-            } else {
-                rest.push(candidate.id);
+        while batch.is_empty()
+            && let Some(part) = self.work.part(limit)
+        {
+            let mut rest = Vec::new();
+            for candidate in part {
+                if batch.is_empty() || self.pace.ready(now).is_ok() {
+                    batch.extend(self.look(candidate, gate, now)?);
+                } else {
+                    rest.push(candidate.id);
+                }
             }
+            self.work.rejoin(rest);
         }
-        self.work.rejoin(rest);
         Ok(batch)
     }
 

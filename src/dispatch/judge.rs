@@ -149,8 +149,9 @@ impl Judge {
 
     /// An account's state is so now.
     pub(super) fn settled(&mut self, id: &AccountId, after: &DeliveryState) {
+        let room = self.blameless.len() < REMEMBERED || self.blameless.contains_key(id);
         match blameless(after) {
-            Some(since) if self.blameless.len() < REMEMBERED => {
+            Some(since) if room => {
                 self.blameless.insert(id.clone(), since);
             }
             _ => drop(self.blameless.remove(id)),

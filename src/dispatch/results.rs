@@ -129,13 +129,6 @@ impl Loop {
         });
     }
 
-    pub(super) fn flush(&mut self, now: Instant, last: bool) {
-        let state = (self.target.name.as_str(), &mut self.state, &mut self.work);
-        if self.books.flush(state, &*self.ledger, (now, last)) {
-            tracing::info!(target = self.target.name, "backfill done");
-        }
-    }
-
     /// A write ended, and reads see it.
     pub(super) fn written(&mut self, written: Written) {
         let now = Instant::now();

@@ -65,6 +65,29 @@ async fn a_backup_is_of_the_folder_that_was_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_names_the_state_needs_no_configuration() {
+    let mut daemon = Daemon::start("").await;
+    daemon.settled(&[]).await;
+    daemon.stop().await;
+    fs::write(daemon.config(), "[apps").unwrap();
+    let (code, _, said) = daemon.command(&["store", "check"]).await;
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("--state-dir"), "{said}");
+    let (state, backup) = (daemon.state(), daemon.config().with_file_name("backup"));
+    let of_state = ["--state-dir", state.to_str().unwrap()];
+    for action in [
+        &["check"][..],
+        &["dump"],
+        &["backup", backup.to_str().unwrap()],
+    ] {
+        let args = [&["store"][..], action, &of_state].concat();
+        let (code, _, said) = daemon.command(&args).await;
+        assert_eq!(code, Some(0), "{args:?}: {said}");
+    }
+    assert!(backup.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restored_state_is_not_damaged() {
     let mut daemon = Daemon::start("").await;
     let event = change("a", clock::now(), &json!({ "Name": "x" }));
