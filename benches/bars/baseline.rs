@@ -78,7 +78,7 @@ pub(crate) fn listen() {
         .unify();
     Runtime::new().unwrap().block_on(async {
         let socket = Socket::Tcp(TcpListener::bind(address).await.unwrap());
-        let limits = || Limits::new(1024, 64 << 10);
+        let limits = Arc::new(Limits::new(1024, 64 << 10));
         let stop = CancellationToken::new();
         accept::serve(vec![socket], None, limits, routes, stop, || Duration::ZERO).await;
     });
