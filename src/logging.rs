@@ -33,9 +33,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// Libraries that log every fault that an output reports anyway; the first logs whole messages too, profiles included.
+/// Libraries that log every fault that an output reports anyway, and unmasked; lapin even whole messages.
 /// Directives for them take the place of these.
-const QUIET: &str = "lapin=off,rustls_platform_verifier=off";
+const QUIET: &str = "async_nats=off,lapin=off,rumqttc=off,rustls_platform_verifier=off";
 
 /// Starts logging. `filter` is a level, or directives.
 ///

@@ -17,6 +17,7 @@ use lapin::{
     types::FieldTable,
     uri::AMQPUri,
 };
+use profilesync_target::Mask;
 
 use crate::message::{Form, Message};
 
@@ -26,6 +27,8 @@ pub(crate) struct Server {
     pub(crate) name: String,
     /// With the credentials.
     pub(crate) uri: AMQPUri,
+    /// What the server's words may not bring back.
+    pub(crate) mask: Mask,
     pub(crate) tls: Option<RustlsConnector>,
     /// What the server lists the connection as.
     pub(crate) title: String,

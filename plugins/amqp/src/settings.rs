@@ -7,7 +7,7 @@ use lapin::{
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism},
 };
 use profilesync_target::{
-    Document, OpenContext, Secret, SettingsError, Status, Tls, cleartext, read_secret,
+    Document, Mask, OpenContext, Secret, SettingsError, Status, Tls, cleartext, read_secret,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -115,7 +115,7 @@ impl Raw {
                 .help("begin `url` with amqps://, or remove `tls`"));
             }
         };
-        let (mechanism, userinfo) =
+        let (mechanism, userinfo, mask) =
             credentials(self.username, self.password, certificate, &context.base)?;
         let key = check_key(&self.routing_key)?;
         let name = format!("{}:{port}", bracketed(&host));
@@ -144,6 +144,7 @@ impl Raw {
             server: Server {
                 name,
                 uri,
+                mask,
                 tls,
                 title: format!("profilesync/{} {}", context.version, context.name),
             },
@@ -201,18 +202,22 @@ fn credentials(
     password: Option<Spanned<Secret>>,
     certificate: bool,
     base: &Path,
-) -> Result<(SASLMechanism, AMQPUserInfo), SettingsError> {
+) -> Result<(SASLMechanism, AMQPUserInfo, Mask), SettingsError> {
     let info = |username: &str, password: &str| AMQPUserInfo {
         username: username.into(),
         password: password.into(),
     };
+    let mut mask = Mask::default();
     match (username, password) {
         (Some(username), Some(password)) => {
             let password = read_secret(&password, base)?;
-            Ok((SASLMechanism::Plain, info(username.get_ref(), &password)))
+            mask.add(&password);
+            let info = info(username.get_ref(), &password);
+            Ok((SASLMechanism::Plain, info, mask))
         }
-        (None, None) if certificate => Ok((SASLMechanism::External, info("", ""))),
-        (None, None) => Ok((SASLMechanism::Plain, info("guest", "guest"))),
+        (None, None) if certificate => Ok((SASLMechanism::External, info("", ""), mask)),
+        // No secret; hidden, it would take the user's name along.
+        (None, None) => Ok((SASLMechanism::Plain, info("guest", "guest"), mask)),
         (Some(username), None) => Err(SettingsError::at(
             username.span(),
             "`username` has no `password`",

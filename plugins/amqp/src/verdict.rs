@@ -1,7 +1,7 @@
 //! What the server's answers mean for accounts.
 
 use lapin::{Error, ErrorKind};
-use profilesync_target::Outcome;
+use profilesync_target::{Mask, Outcome};
 
 use crate::{
     link::{Fate, Server, Trouble},
@@ -37,22 +37,25 @@ pub(crate) fn of_fate(server: &Server, exchange: &str, message: &Message, fate: 
 
 /// The outcome of all messages of a call that failed.
 pub(crate) fn of_trouble(server: &Server, trouble: &Trouble) -> Outcome {
-    let name = &server.name;
+    let Server { name, mask, .. } = server;
     match trouble {
         Trouble::Unreachable(error) => fault(format!("cannot connect to {name}: {error}")),
         Trouble::Blocked(reason) => fault(format!(
-            "{name} takes no messages at the moment (connection.blocked): {reason}"
+            "{name} takes no messages at the moment (connection.blocked): {}",
+            mask.hide(reason)
         )),
-        Trouble::Broken(error) => of_error(name, error),
+        Trouble::Broken(error) => of_error(name, mask, error),
     }
 }
 
-fn of_error(name: &str, error: &Error) -> Outcome {
+fn of_error(name: &str, mask: &Mask, error: &Error) -> Outcome {
     let ErrorKind::ProtocolError(closed) = error.kind() else {
+        // A code that the client does not know comes with the server's words here.
+        let error = mask.hide(&error.to_string());
         return fault(format!("the connection to {name} failed: {error}"));
     };
     let text = closed.get_message().as_str();
-    let reason = format!("{name} answered {text}");
+    let reason = format!("{name} answered {}", mask.hide(text));
     match closed.get_id() {
         PRECONDITION_FAILED if text.contains("is larger than") => Outcome::Rejected { reason },
         // Permissions by routing key: it may be of this account alone.
@@ -70,14 +73,47 @@ fn fault(reason: String) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use lapin::{Error, ErrorKind, protocol::AMQPError};
-    use profilesync_target::Outcome;
+    use std::io;
 
-    use super::of_error;
+    use lapin::{Error, ErrorKind, protocol::AMQPError, uri::AMQPUri};
+    use profilesync_target::{Mask, Outcome};
+
+    use super::of_trouble;
+    use crate::link::{Server, Trouble};
+
+    fn outcome(trouble: &Trouble) -> Outcome {
+        let mut mask = Mask::default();
+        mask.add("hunter2");
+        let server = Server {
+            name: "mq:5672".into(),
+            uri: AMQPUri::default(),
+            mask,
+            tls: None,
+            title: String::new(),
+        };
+        of_trouble(&server, trouble)
+    }
+
+    fn closed(code: u16, text: &str) -> Trouble {
+        let error = AMQPError::from_id(code, text.into()).unwrap();
+        Trouble::Broken(ErrorKind::ProtocolError(error).into())
+    }
 
     fn judge(code: u16, text: &str) -> Outcome {
-        let error = AMQPError::from_id(code, text.into()).unwrap();
-        of_error("mq:5672", &Error::from(ErrorKind::ProtocolError(error)))
+        outcome(&closed(code, text))
+    }
+
+    #[test]
+    fn the_password_is_hidden_where_the_server_says_it() {
+        for trouble in [
+            closed(403, "ACCESS_REFUSED - no user of hunter2"),
+            Trouble::Blocked("no memory for hunter2".into()),
+            Trouble::Broken(Error::from(io::Error::other("Close { \"hunter2\" }"))),
+        ] {
+            let outcome = outcome(&trouble);
+            let text = outcome.text();
+            assert!(text.contains("***") && !text.contains("hunter2"), "{text}");
+        }
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Replacement {
 
 /// Gives a file the mode of the one it is to replace, and its group if the daemon may: who can read it is not ours to
 /// change.
-fn keep_readers(file: &File, replaced: &Path) -> io::Result<()> {
+pub(crate) fn keep_readers(file: &File, replaced: &Path) -> io::Result<()> {
     let Ok(old) = fs::metadata(replaced) else {
         return Ok(());
     };

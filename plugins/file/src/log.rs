@@ -56,7 +56,8 @@ impl Log {
 
     /// The file is opened for every batch, so that it may be moved or removed by others at any time.
     fn open_current(&self, path: &Path) -> Result<(File, u64), Trouble> {
-        if !path.exists() {
+        let is_new = !path.exists();
+        if is_new {
             self.is_durable.store(false, Ordering::Relaxed);
         }
         let file = OpenOptions::new()
@@ -66,6 +67,10 @@ impl Log {
             .mode(MODE)
             .open(path)
             .map_err(Trouble::at("open", path))?;
+        if is_new && self.rotation.is_some() {
+            // Looked for here and not where it is rotated: a crash may have come in between.
+            disk::keep_readers(&file, &numbered(path, 1)).map_err(Trouble::at("open", path))?;
+        }
         if !self.is_durable.load(Ordering::Relaxed) {
             disk::sync_folder(disk::parent(path))?;
             self.is_durable.store(true, Ordering::Relaxed);

@@ -12,14 +12,16 @@ mod oauth2;
 mod private;
 mod secrets;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use profilesync_target::{OpenContext, Outcome, SettingsError};
 use reqwest::{
     Client, Method, Response, StatusCode, Url,
     header::{AUTHORIZATION, HeaderMap},
 };
-use tokio::time::Instant;
 use toml::Spanned;
 
 use crate::{
@@ -116,15 +118,20 @@ impl Http {
         })
     }
 
+    /// When the time of a delivery that begins now is over. All of its requests share it.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
     /// Sends a request and reads the start of the answer's body, as far as it comes quickly: for a kind to whom the
-    /// status says all.
+    /// status says all. The deadline is the delivery's: the body is let go of before it.
     ///
     /// # Errors
     /// The outcome of a delivery that got no answer, or no token to ask with.
-    pub async fn send(&self, request: &Request) -> Result<Reply, Outcome> {
-        let started = Instant::now();
+    pub async fn send(&self, request: &Request, deadline: Instant) -> Result<Reply, Outcome> {
         let (response, token) = self.exchange(request).await?;
-        let left = self.timeout.saturating_sub(started.elapsed());
+        let left = deadline.saturating_duration_since(Instant::now());
         let (status, headers) = (response.status(), response.headers().clone());
         let (body, whole) = answer::read_body(response, Some(left)).await;
         Ok(Reply {

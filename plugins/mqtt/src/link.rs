@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::future::maybe_done;
+use profilesync_target::Mask;
 use rumqttc::{
     AsyncClient, ConnectionError, EventLoop, MqttOptions, PubAckReason, PublishNoticeError,
     PublishOptions, PublishResult, QoS, StateError, mqttbytes,
@@ -25,6 +26,8 @@ pub(crate) struct Server {
     pub(crate) name: String,
     /// With the credentials.
     pub(crate) options: MqttOptions,
+    /// What the server's words may not bring back.
+    pub(crate) mask: Mask,
 }
 
 /// What kept messages from being acknowledged.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use profilesync_target::{OpenContext, Secret, SettingsError, Tls, cleartext, read_secret};
+use profilesync_target::{Mask, OpenContext, Secret, SettingsError, Tls, cleartext, read_secret};
 use rumqttc::{Broker, MqttOptions, TlsConfiguration, Transport};
 use rustls::{ClientConfig, RootCertStore};
 use schemars::JsonSchema;
@@ -91,7 +91,7 @@ impl Raw {
                     .help("begin `url` with mqtts://, or remove `tls`"));
             }
         }
-        log_in(&mut options, self.username, self.password, &context.base)?;
+        let mask = log_in(&mut options, self.username, self.password, &context.base)?;
         let topic = Topic::compile(&self.topic)?;
         let name = format!("{}:{port}", bracketed(&host));
         Ok(Checked {
@@ -100,7 +100,11 @@ impl Raw {
                 "topic": topic.text(),
                 "format": self.format,
             }),
-            server: Server { name, options },
+            server: Server {
+                name,
+                options,
+                mask,
+            },
             form: Form {
                 topic,
                 format: self.format,
@@ -109,15 +113,19 @@ impl Raw {
     }
 }
 
+/// Sets who asks, and tells what of that is secret.
 fn log_in(
     options: &mut MqttOptions,
     username: Option<Spanned<String>>,
     password: Option<Spanned<Secret>>,
     base: &Path,
-) -> Result<(), SettingsError> {
+) -> Result<Mask, SettingsError> {
+    let mut mask = Mask::default();
     match (username, password) {
         (Some(username), Some(password)) => {
-            options.set_credentials(username.into_inner(), read_secret(&password, base)?);
+            let password = read_secret(&password, base)?;
+            mask.add(&password);
+            options.set_credentials(username.into_inner(), password);
         }
         (Some(username), None) => {
             options.set_username(username.into_inner());
@@ -128,7 +136,7 @@ fn log_in(
         }
         (None, None) => (),
     }
-    Ok(())
+    Ok(mask)
 }
 
 fn check_url(text: &Spanned<String>) -> Result<(bool, String, u16), SettingsError> {

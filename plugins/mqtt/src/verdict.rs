@@ -54,7 +54,7 @@ pub(crate) fn of_bystander(server: &Server) -> Outcome {
 pub(crate) fn of_trouble(server: &Server, trouble: &Trouble) -> Outcome {
     let name = &server.name;
     match trouble {
-        Trouble::Broken(error) => of_error(name, error),
+        Trouble::Broken(error) => of_error(server, error),
         // mosquitto's `message_size_limit`, of which it does not tell when it is connected to.
         Trouble::Refused(PACKET_TOO_LARGE) => Outcome::Rejected {
             reason: format!("a message is larger than {name} takes"),
@@ -70,7 +70,8 @@ pub(crate) fn of_trouble(server: &Server, trouble: &Trouble) -> Outcome {
     }
 }
 
-fn of_error(name: &str, error: &ConnectionError) -> Outcome {
+fn of_error(server: &Server, error: &ConnectionError) -> Outcome {
+    let name = &server.name;
     match error {
         ConnectionError::MqttState(StateError::Deserialization(
             mqttbytes::Error::OutgoingPacketTooLarge { pkt_size, max },
@@ -82,7 +83,11 @@ fn of_error(name: &str, error: &ConnectionError) -> Outcome {
             fault(format!("{name} refuses the connection: {code:?}"))
         }
         ConnectionError::Io(error) => fault(format!("no connection to {name}: {error}")),
-        error => fault(format!("the connection to {name} failed: {error}")),
+        // The server's own words are in some of them.
+        error => {
+            let error = server.mask.hide(&error.to_string());
+            fault(format!("the connection to {name} failed: {error}"))
+        }
     }
 }
 
@@ -95,18 +100,37 @@ fn fault(reason: String) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use profilesync_target::Outcome;
-    use rumqttc::{Broker, MqttOptions};
+    use profilesync_target::{Mask, Outcome};
+    use rumqttc::{Broker, ConnectionError, DisconnectReasonCode, MqttOptions, StateError};
 
     use super::of_trouble;
     use crate::link::{Server, Trouble};
 
-    #[test]
-    fn a_code_that_the_client_does_not_know_is_no_fault() {
-        let server = Server {
+    fn server() -> Server {
+        let mut mask = Mask::default();
+        mask.add("hunter2");
+        Server {
             name: "host:1883".into(),
             options: MqttOptions::new("id", Broker::tcp("host", 1883)),
-        };
+            mask,
+        }
+    }
+
+    #[test]
+    fn the_password_is_hidden_where_the_server_says_it() {
+        let error = ConnectionError::MqttState(StateError::ServerDisconnect {
+            reason_code: DisconnectReasonCode::NotAuthorized,
+            reason_string: Some("no user of hunter2".into()),
+        });
+        let outcome = of_trouble(&server(), &error.into());
+        let text = outcome.text();
+        assert!(text.contains("no user of ***"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn a_code_that_the_client_does_not_know_is_no_fault() {
+        let server = server();
         let outcome = |code| of_trouble(&server, &Trouble::Refused(code));
         let reason = "a message is larger than host:1883 takes".into();
         assert_eq!(outcome(0x95), Outcome::Rejected { reason });

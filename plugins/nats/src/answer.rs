@@ -1,10 +1,12 @@
 //! What an answer of JetStream means.
 
+use std::fmt;
+
 use async_nats::{
     Message,
     client::{RequestError, RequestErrorKind},
 };
-use profilesync_target::Outcome;
+use profilesync_target::{Mask, Outcome};
 use serde::Deserialize;
 
 /// The message is larger than the stream takes.
@@ -20,6 +22,38 @@ const WRONG_LAST_CONSTANT: u32 = 10_164;
 
 /// Characters of the server's words that a reason quotes.
 const MAX_QUOTE: usize = 200;
+
+/// The servers, as texts name them.
+#[derive(Clone)]
+pub(crate) struct Place {
+    /// Hosts and ports.
+    pub(crate) name: String,
+    /// What their words may not bring back.
+    pub(crate) mask: Mask,
+}
+
+impl Place {
+    /// A server's first words, on one line and without secrets.
+    pub(crate) fn quote(&self, text: &str) -> String {
+        let mut text: String = self
+            .mask
+            .hide(text)
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        if let Some((end, _)) = text.char_indices().nth(MAX_QUOTE) {
+            text.truncate(end);
+            text.push('…');
+        }
+        text
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
 
 /// Why a request was not done.
 #[derive(Debug)]
@@ -64,8 +98,18 @@ pub(crate) struct Ack {
     pub(crate) duplicate: bool,
 }
 
+impl Ack {
+    /// Where the message is.
+    pub(crate) fn shown(&self, place: &Place) -> String {
+        format!("{} {}", place.quote(&self.stream), self.seq)
+    }
+}
+
 /// An answer in JSON, or the refusal in its place.
-pub(crate) fn read<T: for<'de> Deserialize<'de>>(message: &Message) -> Result<T, Refusal> {
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(
+    place: &Place,
+    message: &Message,
+) -> Result<T, Refusal> {
     let garbled = || Refusal::Other("the answer is none of JetStream's".into());
     let envelope: Envelope = serde_json::from_slice(&message.payload).map_err(|_| garbled())?;
     match envelope.error {
@@ -74,10 +118,10 @@ pub(crate) fn read<T: for<'de> Deserialize<'de>>(message: &Message) -> Result<T,
             WRONG_LAST | WRONG_LAST_CONSTANT => Refusal::Conflict,
             NO_MESSAGE => Refusal::NoMessage,
             NO_STREAM => Refusal::NoStream,
-            TOO_LARGE => Refusal::TooLarge(excerpt(&error.description)),
+            TOO_LARGE => Refusal::TooLarge(place.quote(&error.description)),
             code => Refusal::Other(format!(
                 "{} ({}, {code})",
-                excerpt(&error.description),
+                place.quote(&error.description),
                 error.code
             )),
         }),
@@ -88,14 +132,14 @@ pub(crate) fn read<T: for<'de> Deserialize<'de>>(message: &Message) -> Result<T,
 pub(crate) fn of_request(error: &RequestError) -> Result<Refusal, String> {
     match error.kind() {
         RequestErrorKind::NoResponders => Ok(Refusal::Nobody),
-        RequestErrorKind::MaxPayloadExceeded => Ok(Refusal::TooLarge(excerpt(&error.to_string()))),
+        RequestErrorKind::MaxPayloadExceeded => Ok(Refusal::TooLarge(error.to_string())),
         _ => Err(error.to_string()),
     }
 }
 
 impl Refusal {
     /// The outcome of one account. `missing` says what is not there and how it is created.
-    pub(crate) fn outcome(self, place: &str, missing: &str) -> Outcome {
+    pub(crate) fn outcome(self, place: &Place, missing: &str) -> Outcome {
         let fault = |reason: String| Outcome::Fault {
             reason,
             after: None,
@@ -114,7 +158,7 @@ impl Refusal {
     }
 
     /// What a probe says.
-    pub(crate) fn text(self, place: &str, missing: &str) -> String {
+    pub(crate) fn text(self, place: &Place, missing: &str) -> String {
         self.outcome(place, missing).text().to_owned()
     }
 }
@@ -127,29 +171,52 @@ pub(crate) fn is_denied(words: &str) -> bool {
 }
 
 /// What the server said before it closed the connection or ignored a message, and the way out.
-pub(crate) fn refused(words: &str) -> String {
+pub(crate) fn refused(place: &Place, words: &str) -> String {
     let way_out = if words.to_lowercase().contains("permissions violation") {
         "; the user needs the permissions that the README lists"
     } else {
         ""
     };
-    format!("{}{way_out}", excerpt(words))
-}
-
-/// The first words, on one line.
-fn excerpt(text: &str) -> String {
-    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut text: String = printable.collect();
-    if let Some((end, _)) = text.char_indices().nth(MAX_QUOTE) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
+    format!("{}{way_out}", place.quote(words))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_denied;
+    use async_nats::Message;
+    use profilesync_target::Mask;
+    use serde_json::json;
+
+    use super::{Ack, MAX_QUOTE, Place, is_denied, read, refused};
+
+    #[test]
+    fn secrets_are_hidden_where_the_server_says_them() {
+        let mut mask = Mask::default();
+        mask.add("hunter2\nhunter3");
+        let place = Place {
+            name: "host:1".into(),
+            mask,
+        };
+        let long = format!("{}hunter2", "x".repeat(MAX_QUOTE - "hu".len()));
+        for words in ["no user of \"hunter3\"", "hunter2\nhunter3", &long] {
+            for err_code in [10_054, 10_023] {
+                let error = json!({ "code": 400, "err_code": err_code, "description": words });
+                let message = Message {
+                    subject: "s".into(),
+                    reply: None,
+                    payload: json!({ "error": error }).to_string().into(),
+                    headers: None,
+                    status: None,
+                    description: None,
+                    length: 0,
+                };
+                let refusal = read::<Ack>(&place, &message).err().unwrap();
+                let text = refusal.text(&place, "");
+                assert!(!text.contains("hu"), "{text}");
+            }
+            let text = refused(&place, words);
+            assert!(!text.contains("hu"), "{text}");
+        }
+    }
 
     #[test]
     fn only_the_subject_of_an_account_is_denied() {

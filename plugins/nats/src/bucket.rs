@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    answer::{self, Ack, Refusal},
+    answer::{self, Ack, Place, Refusal},
     body,
     link::request,
     name::key,
@@ -69,12 +69,12 @@ impl Bucket {
     pub(crate) async fn put(
         &self,
         client: &Client,
-        place: &str,
+        place: &Place,
         document: &Document,
     ) -> Result<Outcome, String> {
         let delivered = |answer: String| Ok(Outcome::Delivered { answer });
         for _ in 0..TRIES {
-            let held = match self.read(client, document).await? {
+            let held = match self.read(client, place, document).await? {
                 Ok(held) => held,
                 Err(refusal) => return Ok(refusal.outcome(place, &self.missing())),
             };
@@ -90,8 +90,8 @@ impl Bucket {
                 }
             }
             let last = held.map_or(0, |held| held.sequence);
-            match self.write(client, document, last).await? {
-                Ok(ack) => return delivered(format!("{} {}", ack.stream, ack.seq)),
+            match self.write(client, place, document, last).await? {
+                Ok(ack) => return delivered(ack.shown(place)),
                 Err(Refusal::Conflict) => (),
                 Err(refusal) => return Ok(refusal.outcome(place, &self.missing())),
             }
@@ -102,6 +102,7 @@ impl Bucket {
     async fn write(
         &self,
         client: &Client,
+        place: &Place,
         document: &Document,
         last: u64,
     ) -> Result<Result<Ack, Refusal>, String> {
@@ -111,19 +112,21 @@ impl Bucket {
             headers.insert(name, value);
         }
         let answer = request(client, self.subject(document), headers, value(document)).await?;
-        Ok(answer.and_then(|message| answer::read(&message)))
+        Ok(answer.and_then(|message| answer::read(place, &message)))
     }
 
     async fn read(
         &self,
         client: &Client,
+        place: &Place,
         document: &Document,
     ) -> Result<Result<Option<Held>, Refusal>, String> {
         let question = json!({ "last_by_subj": self.subject(document) });
         let subject = format!("$JS.API.STREAM.MSG.GET.{}", self.stream());
         let question = question.to_string().into_bytes();
         let answer = request(client, subject, HeaderMap::new(), question).await?;
-        Ok(match answer.and_then(|message| answer::read(&message)) {
+        let read = answer.and_then(|message| answer::read(place, &message));
+        Ok(match read {
             Ok(Stored { message }) => held(&message).map(Some),
             Err(Refusal::NoMessage) => Ok(None),
             Err(refusal) => Err(refusal),
@@ -134,10 +137,10 @@ impl Bucket {
     pub(crate) async fn state(
         &self,
         client: &Client,
-        place: &str,
+        place: &Place,
         document: &Document,
     ) -> Result<Option<State>, String> {
-        let held = self.read(client, document).await?;
+        let held = self.read(client, place, document).await?;
         let held = held.map_err(|refusal| refusal.text(place, &self.missing()))?;
         Ok(held.and_then(|held| held.value).map(|value| {
             serde_json::from_slice(&value).unwrap_or_else(|_| {
@@ -148,11 +151,11 @@ impl Bucket {
         }))
     }
 
-    pub(crate) async fn probe(&self, client: &Client, place: &str) -> Result<(), String> {
+    pub(crate) async fn probe(&self, client: &Client, place: &Place) -> Result<(), String> {
         let subject = format!("$JS.API.STREAM.INFO.{}", self.stream());
         let answer = request(client, subject, HeaderMap::new(), Vec::new()).await?;
         let Info { config } = answer
-            .and_then(|message| answer::read(&message))
+            .and_then(|message| answer::read(place, &message))
             .map_err(|refusal| refusal.text(place, &self.missing()))?;
         if config.max_msgs_per_subject < 1 || !config.allow_rollup_hdrs {
             let stream = self.stream();

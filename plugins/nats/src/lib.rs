@@ -38,7 +38,6 @@ const BATCH: usize = 100;
 struct Nats {
     link: Link,
     shape: Shape,
-    place: String,
 }
 
 /// What profiles become.
@@ -50,7 +49,6 @@ enum Shape {
 fn open(context: &OpenContext, settings: Settings<'_>) -> Result<Opened, SettingsError> {
     let checked = settings.parse::<settings::Raw>()?.check(context)?;
     let target = Nats {
-        place: checked.link.place(),
         link: checked.link,
         shape: checked.shape,
     };
@@ -93,8 +91,8 @@ impl Target for Nats {
     async fn probe(&self) -> Result<(), String> {
         let work = |client: Client| async move {
             Ok(match &self.shape {
-                Shape::Messages(messages) => messages.probe(&client, &self.place).await,
-                Shape::Bucket(bucket) => bucket.probe(&client, &self.place).await,
+                Shape::Messages(messages) => messages.probe(&client, &self.link.place).await,
+                Shape::Bucket(bucket) => bucket.probe(&client, &self.link.place).await,
             })
         };
         let probed = self.link.run(work, Result::is_ok).await;
@@ -122,9 +120,10 @@ impl Target for Nats {
 
 impl Nats {
     async fn put(&self, client: &Client, document: &Document) -> Result<Outcome, String> {
+        let place = &self.link.place;
         match &self.shape {
-            Shape::Messages(messages) => messages.put(client, &self.place, document).await,
-            Shape::Bucket(bucket) => bucket.put(client, &self.place, document).await,
+            Shape::Messages(messages) => messages.put(client, place, document).await,
+            Shape::Bucket(bucket) => bucket.put(client, place, document).await,
         }
     }
 }
@@ -140,7 +139,7 @@ impl ReadBack for Nats {
             let work = |client: Client| async move {
                 let reads = chunk
                     .iter()
-                    .map(|document| bucket.state(&client, &self.place, document));
+                    .map(|document| bucket.state(&client, &self.link.place, document));
                 try_join_all(reads).await
             };
             let read = self.link.run(work, |_| true).await;

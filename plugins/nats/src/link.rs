@@ -11,16 +11,17 @@ use std::{
 use async_nats::{
     Client, ClientError, ConnectOptions, Event, HeaderMap, Message, Request, ServerAddr,
 };
-use profilesync_target::TlsFiles;
+use profilesync_target::{Mask, TlsFiles};
 use tokio::{select, sync::watch};
 
-use crate::answer::{self, Refusal};
+use crate::answer::{self, Place, Refusal};
 
 /// Opening a connection that takes longer is a fault of the target; the time limit of a delivery may be shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Servers, how to log in there, and the connections to them that nothing is using.
 pub(crate) struct Link {
+    pub(crate) place: Place,
     pub(crate) servers: Vec<ServerAddr>,
     pub(crate) login: Login,
     pub(crate) tls: Option<Tls>,
@@ -48,6 +49,20 @@ impl Login {
             Self::Token(_) => Some("token"),
             Self::Credentials(_) => Some("user's JWT"),
         }
+    }
+
+    /// Hides all that is secret of it; of a credentials file each line, and so the JWT and the seed.
+    pub(crate) fn mask(&self) -> Mask {
+        let mut mask = Mask::default();
+        match self {
+            Self::None => (),
+            Self::User {
+                password: secret, ..
+            }
+            | Self::Token(secret)
+            | Self::Credentials(secret) => mask.add(secret),
+        }
+        mask
     }
 }
 
@@ -88,7 +103,7 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    fn at(self, place: &str) -> Self {
+    fn at(self, place: &Place) -> Self {
         match self {
             Self::Denied(reason) => Self::Denied(format!("{place}: {reason}")),
             Self::Broken(reason) => Self::Broken(format!("{place}: {reason}")),
@@ -104,12 +119,6 @@ impl Trouble {
 }
 
 impl Link {
-    /// Hosts and ports, for messages.
-    pub(crate) fn place(&self) -> String {
-        let places = self.servers.iter().map(place);
-        places.collect::<Vec<_>>().join(", ")
-    }
-
     /// Does work that may be done twice over a connection, and gives up when the connection has trouble. `is_well` says
     /// whether what was done shows that the server is.
     ///
@@ -124,22 +133,22 @@ impl Link {
             match connection.run(&work).await {
                 Ok(done) => return Ok(self.keep(connection, done, is_well)),
                 // A new connection is the same user's.
-                Err(trouble @ Trouble::Denied(_)) => return Err(trouble.at(&self.place())),
+                Err(trouble @ Trouble::Denied(_)) => return Err(trouble.at(&self.place)),
                 // The server went away since, and all idle connections with it; it may be back.
                 Err(Trouble::Broken(_)) => self.clear(),
             }
         }
         let connection = self.open().await.map_err(Trouble::Broken)?;
         let done = connection.run(&work).await;
-        let done = done.map_err(|trouble| trouble.at(&self.place()))?;
+        let done = done.map_err(|trouble| trouble.at(&self.place))?;
         Ok(self.keep(connection, done, is_well))
     }
 
     async fn open(&self) -> Result<Connection, String> {
-        let place = self.place();
+        let place = self.place.clone();
         let (sender, trouble) = watch::channel(None);
         let options = self.options()?.event_callback(move |event| {
-            if let Some(found) = trouble_of(&event) {
+            if let Some(found) = trouble_of(&place, &event) {
                 sender.send_if_modified(|first| {
                     let is_first = first.is_none();
                     first.get_or_insert(found);
@@ -150,7 +159,10 @@ impl Link {
         });
         match options.connect(&self.servers[..]).await {
             Ok(client) => Ok(Connection { client, trouble }),
-            Err(error) => Err(format!("cannot connect to {place}: {error}")),
+            Err(error) => {
+                let error = self.place.mask.hide(&error.to_string());
+                Err(format!("cannot connect to {}: {error}", self.place))
+            }
         }
     }
 
@@ -246,7 +258,7 @@ pub(crate) fn place(server: &ServerAddr) -> String {
 }
 
 /// What a connection cannot go on after.
-fn trouble_of(event: &Event) -> Option<Trouble> {
+fn trouble_of(place: &Place, event: &Event) -> Option<Trouble> {
     match event {
         Event::Connected | Event::LameDuckMode | Event::Draining | Event::SlowConsumer(_) => None,
         Event::Disconnected | Event::Closed | Event::ClientError(ClientError::MaxReconnects) => {
@@ -254,7 +266,7 @@ fn trouble_of(event: &Event) -> Option<Trouble> {
         }
         Event::ServerError(error) => {
             let words = error.to_string();
-            let reason = answer::refused(&words);
+            let reason = answer::refused(place, &words);
             Some(match answer::is_denied(&words) {
                 true => Trouble::Denied(reason),
                 false => Trouble::Broken(reason),

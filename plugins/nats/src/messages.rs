@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    answer::{self, Ack, Refusal},
+    answer::{self, Ack, Place, Refusal},
     body,
     link::request,
     name::Template,
@@ -31,7 +31,7 @@ impl Messages {
     pub(crate) async fn put(
         &self,
         client: &Client,
-        place: &str,
+        place: &Place,
         document: &Document,
     ) -> Result<Outcome, String> {
         let subject = self.subject.fill(document);
@@ -41,23 +41,20 @@ impl Messages {
         }
         let answer = request(client, subject, headers, body(document)).await?;
         Ok(
-            match answer.and_then(|message| answer::read::<Ack>(&message)) {
+            match answer.and_then(|message| answer::read::<Ack>(place, &message)) {
                 Ok(Ack { stream, .. })
                     if self.stream.as_ref().is_some_and(|name| *name != stream) =>
                 {
                     // The server compares too; an answer that it did not give is none to rely on.
+                    let stream = place.quote(&stream);
                     Refusal::Other(format!("it was taken by the stream {stream}"))
                         .outcome(place, "")
                 }
-                Ok(Ack {
-                    stream,
-                    seq,
-                    duplicate,
-                }) => Outcome::Delivered {
-                    answer: if duplicate {
-                        format!("is {stream} {seq} already")
+                Ok(ack) => Outcome::Delivered {
+                    answer: if ack.duplicate {
+                        format!("is {} already", ack.shown(place))
                     } else {
-                        format!("{stream} {seq}")
+                        ack.shown(place)
                     },
                 },
                 Err(refusal) => refusal.outcome(place, &self.missing()),
@@ -65,12 +62,12 @@ impl Messages {
         )
     }
 
-    pub(crate) async fn probe(&self, client: &Client, place: &str) -> Result<(), String> {
+    pub(crate) async fn probe(&self, client: &Client, place: &Place) -> Result<(), String> {
         let pattern = self.subject.pattern();
         let question = json!({ "subject": pattern }).to_string().into_bytes();
         let subject = "$JS.API.STREAM.NAMES".to_owned();
         let answer = request(client, subject, HeaderMap::new(), question).await?;
-        let names: Names = match answer.and_then(|message| answer::read(&message)) {
+        let names: Names = match answer.and_then(|message| answer::read(place, &message)) {
             Ok(names) => names,
             Err(Refusal::Nobody) => return Err(format!("{place} has no JetStream for this user")),
             Err(refusal) => return Err(refusal.text(place, &self.missing())),

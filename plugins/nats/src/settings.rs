@@ -15,6 +15,7 @@ use toml::Spanned;
 
 use crate::{
     Shape,
+    answer::Place,
     bucket::Bucket,
     link::{self, Link, Login},
     messages::Messages,
@@ -81,6 +82,7 @@ impl Raw {
     pub(crate) fn check(self, context: &OpenContext) -> Result<Checked, SettingsError> {
         let servers = servers(&self.url)?;
         let mut places: Vec<_> = servers.iter().map(link::place).collect();
+        let name = places.join(", ");
         places.sort_unstable();
         let subject = self
             .subject
@@ -114,6 +116,10 @@ impl Raw {
         }
         Ok(Checked {
             link: Link {
+                place: Place {
+                    name,
+                    mask: login.mask(),
+                },
                 servers,
                 login,
                 tls,

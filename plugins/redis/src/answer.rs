@@ -1,13 +1,46 @@
 //! What an answer of the server means.
 
-use profilesync_target::Outcome;
+use std::fmt;
+
+use profilesync_target::{Mask, Outcome};
 use redis::{FromRedisValue as _, ServerError, Value};
 
 /// Characters of the server's words that a reason quotes.
 const MAX_QUOTE: usize = 200;
 
-/// The outcome of one call of the script. `place` names the server.
-pub(crate) fn judge(place: &str, key: &str, answer: Value) -> Outcome {
+/// The server, as texts name it.
+pub(crate) struct Place {
+    /// Host and port, or path.
+    pub(crate) name: String,
+    /// What its words may not bring back.
+    pub(crate) mask: Mask,
+}
+
+impl Place {
+    /// The server's first words, on one line and without secrets.
+    pub(crate) fn quote(&self, text: &str) -> String {
+        let mut text: String = self
+            .mask
+            .hide(text)
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        if let Some((end, _)) = text.char_indices().nth(MAX_QUOTE) {
+            text.truncate(end);
+            text.push('…');
+        }
+        text
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// The outcome of one call of the script.
+pub(crate) fn judge(place: &Place, key: &str, answer: Value) -> Outcome {
     if let Value::ServerError(error) = &answer {
         return fault(refusal(place, error));
     }
@@ -23,13 +56,22 @@ pub(crate) fn judge(place: &str, key: &str, answer: Value) -> Outcome {
     match words[..] {
         ["written"] => delivered("written"),
         ["same"] => delivered("was there already"),
-        ["older", held] => delivered(&format!("revision {held} is there already")),
-        ["occupied", kind] => Outcome::Rejected {
-            reason: format!("the key {key:?} at {place} is a {kind}, and no hash"),
-        },
-        ["no stream", kind] => fault(format!(
-            "the key of `stream` at {place} is a {kind}, and no stream: remove it, or name another"
-        )),
+        ["older", held] => {
+            let held = place.quote(held);
+            delivered(&format!("revision {held} is there already"))
+        }
+        ["occupied", kind] => {
+            let kind = place.quote(kind);
+            Outcome::Rejected {
+                reason: format!("the key {key:?} at {place} is a {kind}, and no hash"),
+            }
+        }
+        ["no stream", kind] => {
+            let kind = place.quote(kind);
+            fault(format!(
+                "the key of `stream` at {place} is a {kind}, and no stream: remove it, or name another"
+            ))
+        }
         _ => fault(format!(
             "{place} gave an answer that the script never gives"
         )),
@@ -37,9 +79,9 @@ pub(crate) fn judge(place: &str, key: &str, answer: Value) -> Outcome {
 }
 
 /// The server's words, and the way out where one is known. None of them is about an account.
-pub(crate) fn refusal(place: &str, error: &ServerError) -> String {
+pub(crate) fn refusal(place: &Place, error: &ServerError) -> String {
     let code = error.code();
-    let detail = excerpt(error.details().unwrap_or_default());
+    let detail = error.details().unwrap_or_default();
     let way_out = match code {
         "NOAUTH" => ": set `password`",
         // What it says of commands with many words.
@@ -55,7 +97,9 @@ pub(crate) fn refusal(place: &str, error: &ServerError) -> String {
         "NOPERM" => ": the user needs the permissions that the README lists",
         _ => "",
     };
-    format!("{place} answered {code} {detail}{way_out}")
+    // The code is the server's word as well: what it begins with.
+    let words = place.quote(&format!("{code} {detail}"));
+    format!("{place} answered {words}{way_out}")
 }
 
 fn fault(reason: String) -> Outcome {
@@ -65,29 +109,27 @@ fn fault(reason: String) -> Outcome {
     }
 }
 
-/// The first words, on one line.
-fn excerpt(text: &str) -> String {
-    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut text: String = printable.collect();
-    if let Some((end, _)) = text.char_indices().nth(MAX_QUOTE) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use profilesync_target::Outcome;
-    use redis::Value;
+    use profilesync_target::{Mask, Outcome};
+    use redis::{Value, parse_redis_value};
 
-    use super::judge;
+    use super::{MAX_QUOTE, Place, judge};
+
+    fn place() -> Place {
+        let mut mask = Mask::default();
+        mask.add("hunter2");
+        Place {
+            name: "host:1".into(),
+            mask,
+        }
+    }
 
     fn words(words: &[&str]) -> Outcome {
         let words = words
             .iter()
             .map(|word| Value::BulkString(word.as_bytes().to_vec()));
-        judge("host:1", "a\"b", Value::Array(words.collect()))
+        judge(&place(), "a\"b", Value::Array(words.collect()))
     }
 
     #[test]
@@ -115,8 +157,26 @@ mod tests {
             );
         }
         assert!(matches!(
-            judge("host:1", "k", Value::Nil),
+            judge(&place(), "k", Value::Nil),
             Outcome::Fault { .. }
         ));
+    }
+
+    #[test]
+    fn the_password_is_hidden_where_the_server_says_it() {
+        for said in [&["older", "hunter2"][..], &["occupied", "hunter2"]] {
+            let outcome = words(said);
+            assert!(!outcome.text().contains("hunter2"), "{outcome:?}");
+        }
+        let long = format!("-ERR {}hunter2\r\n", "x".repeat(MAX_QUOTE - "ERR hu".len()));
+        for said in [
+            "-ERR unknown command 'AUTH', with args beginning with: 'hunter2'\r\n",
+            "-hunter2 is no command\r\n",
+            long.as_str(),
+        ] {
+            let outcome = judge(&place(), "k", parse_redis_value(said.as_bytes()).unwrap());
+            assert!(matches!(outcome, Outcome::Fault { .. }), "{outcome:?}");
+            assert!(!outcome.text().contains("hu"), "{outcome:?}");
+        }
     }
 }

@@ -90,6 +90,7 @@ impl Target for Redis {
                     return Err(answer::refusal(self.link.place(), &error));
                 }
                 Value::SimpleString(kind) if kind != "none" && kind != "stream" => {
+                    let kind = self.link.place().quote(&kind);
                     return Err(format!(
                         "the key of `stream` is a {kind}, and no stream: remove it, or name another"
                     ));
@@ -177,8 +178,12 @@ impl Redis {
             }
             return Err(answer::refusal(self.link.place(), error));
         }
-        let values = Vec::<Option<Vec<u8>>>::from_redis_value(answer)
-            .map_err(|error| format!("{} answered HMGET with {error}", self.link.place()))?;
+        let values = Vec::<Option<Vec<u8>>>::from_redis_value(answer).map_err(|error| {
+            let place = self.link.place();
+            // It quotes the answer.
+            let error = place.quote(&error.to_string());
+            format!("{place} answered HMGET with {error}")
+        })?;
         let state: State = FIELDS
             .iter()
             .zip(values)

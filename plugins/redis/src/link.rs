@@ -2,10 +2,13 @@
 
 use std::{sync::Mutex, sync::PoisonError, time::Duration};
 
+use profilesync_target::Mask;
 use redis::{
     AsyncConnectionConfig, Client, Pipeline, RedisError, ServerErrorKind, Value,
     aio::MultiplexedConnection,
 };
+
+use crate::answer::Place;
 
 /// Opening a connection that takes longer is a fault of the target; the time limit of a delivery may be shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -14,20 +17,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Link {
     client: Client,
     idle: Mutex<Vec<MultiplexedConnection>>,
-    /// Host and port or path, for messages.
-    place: String,
+    place: Place,
 }
 
 impl Link {
     pub(crate) fn new(client: Client) -> Self {
+        let info = client.get_connection_info();
+        let mut mask = Mask::default();
+        if let Some(password) = info.redis_settings().password() {
+            mask.add(password);
+        }
         Self {
-            place: client.get_connection_info().addr().to_string(),
+            place: Place {
+                name: info.addr().to_string(),
+                mask,
+            },
             client,
             idle: Mutex::default(),
         }
     }
 
-    pub(crate) fn place(&self) -> &str {
+    pub(crate) fn place(&self) -> &Place {
         &self.place
     }
 
@@ -50,7 +60,7 @@ impl Link {
         let answers = connection
             .send_packed_commands(commands, 0, commands.len())
             .await
-            .map_err(|error| format!("{} did not answer: {}", self.place, told(&error)))?;
+            .map_err(|error| format!("{} did not answer: {}", self.place, self.told(&error)))?;
         Ok(self.keep(connection, answers))
     }
 
@@ -62,7 +72,7 @@ impl Link {
         self.client
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|error| format!("cannot connect to {}: {}", self.place, told(&error)))
+            .map_err(|error| format!("cannot connect to {}: {}", self.place, self.told(&error)))
     }
 
     /// Keeps the connection for the next delivery, unless the server is unwell: then the next one is to find out anew
@@ -87,16 +97,31 @@ impl Link {
         self.lock().clear();
     }
 
+    /// An error in the server's words where it has some.
+    fn told(&self, error: &RedisError) -> String {
+        let words = match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) => format!("{code} {detail}"),
+            (None, Some(detail)) => detail.to_owned(),
+            _ => error.to_string(),
+        };
+        self.place.mask.hide(&words)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<MultiplexedConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An error in the server's words where it has some.
-fn told(error: &RedisError) -> String {
-    match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => format!("{code} {detail}"),
-        (None, Some(detail)) => detail.to_owned(),
-        _ => error.to_string(),
+#[cfg(test)]
+mod tests {
+    use redis::{Client, ErrorKind, RedisError};
+
+    use super::Link;
+
+    #[test]
+    fn the_password_is_hidden_where_the_server_says_it() {
+        let link = Link::new(Client::open("redis://:hunter2@host").unwrap());
+        let error = RedisError::from((ErrorKind::Io, "refused", "no user of hunter2".to_owned()));
+        assert_eq!(link.told(&error), "no user of ***");
     }
 }

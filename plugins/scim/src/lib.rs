@@ -49,9 +49,10 @@ fn open(context: &OpenContext, settings: Settings<'_>) -> Result<Opened, Setting
 #[async_trait]
 impl Target for Service {
     async fn deliver(&self, batch: &[Delivery]) -> Answer {
+        let deadline = self.http.deadline();
         let mut outcomes = Vec::with_capacity(batch.len());
         for delivery in batch {
-            outcomes.push(self.put(&delivery.document).await);
+            outcomes.push(self.put(&delivery.document, deadline).await);
         }
         Answer::Each(outcomes)
     }

@@ -1,5 +1,7 @@
 //! Bringing one resource to what is wanted: find it by its externalId, compare, change only what differs.
 
+use std::time::Instant;
+
 use profilesync_http::{Reply, Request};
 use profilesync_target::{Document, Outcome};
 use reqwest::{
@@ -21,7 +23,7 @@ const SCIM: HeaderValue = HeaderValue::from_static("application/scim+json");
 
 impl Service {
     /// Brings the document's resource to what it should be.
-    pub(crate) async fn put(&self, document: &Document) -> Outcome {
+    pub(crate) async fn put(&self, document: &Document, deadline: Instant) -> Outcome {
         let wanted = match self.mapping.wanted(document) {
             Ok(wanted) => wanted,
             Err(reason) => return Outcome::Rejected { reason },
@@ -52,7 +54,7 @@ impl Service {
             let Some(request) = request else {
                 return strange("a resource without an id");
             };
-            let reply = match self.http.send(&request).await {
+            let reply = match self.http.send(&request, deadline).await {
                 Ok(reply) => reply,
                 Err(outcome) => return outcome,
             };
@@ -157,7 +159,7 @@ impl Service {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("count", "1");
         let request = self.request(Method::GET, url, None);
-        let reply = self.http.send(&request).await;
+        let reply = self.http.send(&request, self.http.deadline()).await;
         let reply = reply.map_err(|outcome| outcome.text().to_owned())?;
         match reply.status {
             StatusCode::OK => Ok(()),

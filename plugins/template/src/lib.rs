@@ -33,6 +33,7 @@ const NAME: &str = "template";
 pub struct Template {
     environment: Environment<'static>,
     escape: Escape,
+    /// Whether every document gets the same text.
     constant: bool,
 }
 
@@ -113,12 +114,6 @@ impl Template {
     /// Why there is none for this document, as a sentence.
     pub fn render(&self, document: &Document) -> Result<String, String> {
         self.fill(document).map_err(|error| describe(&error))
-    }
-
-    /// Whether every document gets the same text.
-    #[must_use]
-    pub fn is_constant(&self) -> bool {
-        self.constant
     }
 
     /// Whether the text can be the same for two accounts of different apps, because it names both with nothing between

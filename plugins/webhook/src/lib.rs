@@ -10,6 +10,8 @@ mod request;
 mod settings;
 mod sign;
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use profilesync_http::{Http, Reply, Request};
 use profilesync_target::{
@@ -55,12 +57,13 @@ impl Target for Webhook {
     }
 
     async fn deliver(&self, batch: &[Delivery]) -> Answer {
+        let deadline = self.http.deadline();
         if self.maker.array.is_some() {
-            return self.send_array(batch).await;
+            return self.send_array(batch, deadline).await;
         }
         let mut outcomes = Vec::with_capacity(batch.len());
         for delivery in batch {
-            outcomes.push(self.send(&delivery.document).await);
+            outcomes.push(self.send(&delivery.document, deadline).await);
         }
         Answer::Each(outcomes)
     }
@@ -82,13 +85,13 @@ impl Target for Webhook {
 }
 
 impl Webhook {
-    async fn send(&self, document: &Document) -> Outcome {
+    async fn send(&self, document: &Document, deadline: Instant) -> Outcome {
         let action = self.maker.action(document);
         let request = match self.maker.make(action, document, jiff::Timestamp::now()) {
             Ok(request) => request,
             Err(reason) => return Outcome::Rejected { reason },
         };
-        let reply = match self.http.send(&request).await {
+        let reply = match self.http.send(&request, deadline).await {
             Ok(reply) => reply,
             Err(outcome) => return outcome,
         };
@@ -101,7 +104,7 @@ impl Webhook {
                     };
                 }
                 Status::Active if reply.status == StatusCode::NOT_FOUND => {
-                    if let Some(outcome) = self.create(document).await {
+                    if let Some(outcome) = self.create(document, deadline).await {
                         return outcome;
                     }
                 }
@@ -118,13 +121,13 @@ impl Webhook {
     }
 
     /// The second half of an upsert; `None` when there is none.
-    async fn create(&self, document: &Document) -> Option<Outcome> {
+    async fn create(&self, document: &Document, deadline: Instant) -> Option<Outcome> {
         let action = self.maker.create.as_ref()?;
         let request = match self.maker.make(action, document, jiff::Timestamp::now()) {
             Ok(request) => request,
             Err(reason) => return Some(Outcome::Rejected { reason }),
         };
-        let reply = match self.http.send(&request).await {
+        let reply = match self.http.send(&request, deadline).await {
             Ok(reply) => reply,
             Err(outcome) => return Some(outcome),
         };
@@ -141,7 +144,7 @@ impl Webhook {
     }
 
     /// One request for all.
-    async fn send_array(&self, batch: &[Delivery]) -> Answer {
+    async fn send_array(&self, batch: &[Delivery], deadline: Instant) -> Answer {
         let made: Vec<_> = batch
             .iter()
             .map(|delivery| self.maker.body.make(&delivery.document))
@@ -159,7 +162,7 @@ impl Webhook {
             let request = self
                 .maker
                 .make_array(&documents, &bodies, jiff::Timestamp::now());
-            Some(match self.http.send(&request).await {
+            Some(match self.http.send(&request, deadline).await {
                 Ok(reply) => self.http.judge(&reply),
                 Err(outcome) => outcome,
             })

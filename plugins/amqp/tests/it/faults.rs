@@ -134,10 +134,10 @@ async fn an_exchange_that_is_not_there_is_the_targets_fault(server: &Server) {
 }
 
 async fn missing_permissions_are_sorted(server: &Server) {
-    server.control(&["add_user", "weak", "weak"]);
+    server.control(&["add_user", "weak", "in-password"]);
     let weak = target(
         server,
-        "exchange = 'profiles'\nusername = 'weak'\npassword = 'weak'",
+        "exchange = 'profiles'\nusername = 'weak'\npassword = 'in-password'",
     );
     faulty(&deliver(&*weak, &["a"]).await, 1, "weak");
     server.control(&["set_permissions", "weak", "^$", "^$", "^$"]);

@@ -1,6 +1,9 @@
 //! `format = "jsonl"`
 
-use std::fs;
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+};
 
 use profilesync_target::Document;
 
@@ -65,6 +68,30 @@ async fn a_full_file_is_rotated_and_the_oldest_goes() {
     assert_eq!(revisions("log.jsonl.2"), [5, 6]);
     assert_eq!(revisions("log.jsonl.1"), [7, 8]);
     assert_eq!(revisions("log.jsonl"), [9]);
+}
+
+#[tokio::test]
+async fn who_can_read_a_log_stays_so_when_it_is_rotated() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("log");
+    fs::write(&path, "{}\n").unwrap();
+    // Only root may give a file to any group.
+    let group = match chown(&path, None, Some(4711)) {
+        Ok(()) => 4711,
+        Err(_) => fs::metadata(&path).unwrap().gid(),
+    };
+    let target = open(&path, "format = 'jsonl'\nrotate_bytes = '1B'");
+    for mode in [0o600, 0o640, 0o664] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let account = document("a", mode.into());
+        deliver(&*target, std::slice::from_ref(&account))
+            .await
+            .unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), line(&account));
+        let now = fs::metadata(&path).unwrap();
+        assert_eq!(now.permissions().mode() & 0o777, mode, "{now:?}");
+        assert_eq!(now.gid(), group, "{now:?}");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use profilesync_target::{Answer, Delivery, Outcome, Target, conformance::named};
 use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpListener,
+};
 
 use crate::{deliver, delivered, document, is_fault, open, open_at, start};
 
@@ -37,6 +41,47 @@ async fn wrong_credentials_are_the_servers_fault() {
         )
         .await;
         assert!(!target.probe().await.unwrap_err().contains("wr0ng"));
+    }
+}
+
+/// A server that refuses everyone, and says again what it was sent; this is its URL.
+async fn parrot() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            stream
+                .write_all(b"INFO {\"max_payload\":1048576}\r\n")
+                .await
+                .unwrap();
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let answer = format!("-ERR 'what is {}'\r\n", line.trim_end());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // Closed with something unread, the connection would be reset, and the answer lost.
+            let _ = stream.read_line(&mut line).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_secret_that_the_server_says_again_is_hidden() {
+    let url = parrot().await;
+    for login in [
+        "username = 'root'\npassword = 'hunter2\"x'",
+        "token = 'hunter2\"x'",
+    ] {
+        let target = open(&format!("url = '{url}'\n{login}"));
+        is_fault(&*target, &["what is CONNECT", "\"***\""]).await;
+        for text in [
+            deliver(&*target, document(1)).await.text().to_owned(),
+            target.probe().await.unwrap_err(),
+        ] {
+            assert!(!text.contains("hunter2"), "{text}");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use profilesync_target::Outcome;
+use profilesync_target::{Outcome, Settings, conformance::context};
 use tokio::time::Instant;
 
 use crate::{
@@ -235,6 +235,39 @@ async fn a_body_without_end_does_not_hold_the_delivery() {
         started.elapsed() < Duration::from_secs(5),
         "{:?}",
         started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn two_bodies_without_end_do_not_hold_the_delivery() {
+    let server = Server::start(Reply::script(|request| {
+        let status = match request.method_and_path().0 {
+            "PUT" => "404 Not Found",
+            _ => "201 Created",
+        };
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: 99999999999\r\n\r\n");
+        Reply::Drip(head, Duration::from_millis(20))
+    }))
+    .await;
+    let settings = format!(
+        "url = 'http://{0}/accounts/{{{{ account }}}}'
+         method = 'PUT'
+         format = 'profile'
+         on_not_found = {{ url = 'http://{0}/accounts' }}",
+        server.address
+    );
+    // Time for the longest look at one body, and as long again.
+    let limit = Duration::from_secs(2);
+    let settings = Settings::from_toml(&settings).unwrap();
+    let target = (profilesync_webhook::KIND.open)(&context("crm", limit), settings)
+        .unwrap()
+        .target;
+    let outcome = tokio::time::timeout(limit, deliver(&*target)).await;
+    assert_eq!(
+        outcome.expect("the status is known in time"),
+        Outcome::Delivered {
+            answer: "201 Created".into()
+        }
     );
 }
 
