@@ -36,6 +36,11 @@ pub enum ClientError {
     /// The daemon said no.
     #[error("{}", .0.detail)]
     Refused(Problem),
+    /// A path cannot name the account.
+    #[error(
+        "an account called . or .. cannot be asked for: in a path these are steps; `profilesync accounts` lists it"
+    )]
+    Dots,
     /// The answer is none that this version knows.
     #[error(
         "the daemon's answer to {path} cannot be read: {status} {text:?}; is it of another version?"
@@ -104,6 +109,12 @@ impl Client {
             socket: self.socket.clone(),
             cause,
         };
+        if path
+            .split(['/', '?'])
+            .any(|part| matches!(part, "%2E" | "%2E%2E"))
+        {
+            return Err(ClientError::Dots);
+        }
         let timeout = if method == Method::GET {
             READ_TIMEOUT
         } else {
@@ -200,5 +211,14 @@ mod tests {
     #[test]
     fn segments_survive_any_account() {
         assert_eq!(segment("@TOA#_a/b?"), "%40TOA%23%5Fa%2Fb%3F");
+    }
+
+    #[tokio::test]
+    async fn steps_of_a_path_are_no_accounts() {
+        let client = Client::new("/nowhere".into()).unwrap();
+        for account in [".", ".."] {
+            let path = format!("/v1/accounts/1/{}", segment(account));
+            assert!(matches!(client.text(&path).await, Err(ClientError::Dots)));
+        }
     }
 }

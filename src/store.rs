@@ -402,15 +402,28 @@ impl Store {
         let Writer::Thread(applier) = &self.0.writer else {
             return Err("the store is in memory".into());
         };
-        if let Phase::Failed { reason } = &*self.0.phase.borrow() {
-            return Err(format!("the store failed: {reason}"));
+        match &*self.0.phase.borrow() {
+            Phase::Ready => {}
+            Phase::Failed { reason } => return Err(format!("the store failed: {reason}")),
+            _ => return Err("the store is being opened; try again when it is ready".into()),
         }
         let (done, written) = oneshot::channel();
         let gone = || "the store is stopping".to_owned();
         applier
             .send(Request::Backup(path, done))
             .map_err(|_| gone())?;
-        written.await.map_err(|_| gone())?
+        tokio::select! {
+            written = written => written.map_err(|_| gone())?,
+            () = self.starved() => Err("the disk of the state is full".into()),
+        }
+    }
+
+    /// Resolves when nothing is written because the disk is full.
+    pub async fn starved(&self) {
+        let mut starved = self.0.starved.subscribe();
+        if starved.wait_for(|starved| *starved).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Resolves while the applier moves; for the watchdog. One that opens, rebuilds or waits for space does.
@@ -418,9 +431,8 @@ impl Store {
         if *self.0.phase.borrow() != Phase::Ready {
             return true;
         }
-        let mut starved = self.0.starved.subscribe();
         tokio::select! {
-            Ok(_) = starved.wait_for(|starved| *starved) => true,
+            () = self.starved() => true,
             written = self.write(Vec::new()) => written.is_ok(),
         }
     }

@@ -145,20 +145,28 @@ impl Diagnostics {
             let place = match &diagnostic.place {
                 Place::InMessage => String::new(),
                 Place::File(path, line, column) => format!("{}:{line}:{column}: ", path.display()),
-                Place::Span(span) => {
-                    self.sources
-                        .place(span.start)
-                        .map_or_else(String::new, |place| {
-                            let path = place.source.path.display();
-                            format!("{path}:{}:{}: ", place.line, place.column)
-                        })
-                }
+                Place::Span(span) => self
+                    .spot(span)
+                    .map_or_else(String::new, |spot| format!("{spot}: ")),
             };
-            match &diagnostic.help {
-                Some(help) => format!("{place}{}; {help}", diagnostic.message),
-                None => format!("{place}{}", diagnostic.message),
+            let mut text = format!("{place}{}", diagnostic.message);
+            if let Some((span, label)) = &diagnostic.other
+                && let Some(spot) = self.spot(span)
+            {
+                text += &format!(" ({label}: {spot})");
             }
+            if let Some(help) = &diagnostic.help {
+                text += &format!("; {help}");
+            }
+            text
         })
+    }
+
+    /// `file:line:column` of where a span begins.
+    fn spot(&self, span: &Range<usize>) -> Option<String> {
+        let place = self.sources.place(span.start)?;
+        let path = place.source.path.display();
+        Some(format!("{path}:{}:{}", place.line, place.column))
     }
 
     /// Prints mistakes and makes of them the failure that the program ends with.

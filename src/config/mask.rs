@@ -210,6 +210,8 @@ impl Masks {
 /// What holds for the value of `key`, in a table for which `around` holds.
 fn secrecy_below(key: &str, value: &DeValue<'_>, around: Secrecy) -> Secrecy {
     match (around, value) {
+        // It prints the secret, and is none itself.
+        (Secrecy::Secret, DeValue::Array(_)) if key == "command" => Secrecy::Hidden,
         (Secrecy::Place | Secrecy::Secret, _) => around,
         _ if is_secret(key) => Secrecy::Secret,
         (Secrecy::Hidden, DeValue::String(text))

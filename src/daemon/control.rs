@@ -174,7 +174,12 @@ impl admin::Daemon for Running {
                 target.name
             )));
         }
-        self.dispatchers.act(target, action).await
+        tokio::select! {
+            done = self.dispatchers.act(target, action) => done,
+            () = self.store.starved() => Err(ActError::Unavailable(
+                "the disk of the state is full: it is done when there is space again".into(),
+            )),
+        }
     }
 
     async fn reload(&self) -> Result<ReloadReport, String> {

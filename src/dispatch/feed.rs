@@ -6,7 +6,10 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::ledger::Ledger;
-use crate::store::{Change, StoreError};
+use crate::{
+    event::AccountId,
+    store::{Change, StoreError},
+};
 
 /// Entries fetched at once. An account that changes again and again moves to the end of the index; once it is fetched, it
 /// has its place.
@@ -43,16 +46,38 @@ impl Feed {
 
     /// The next entry. It is unfinished until [`Feed::finish`].
     pub(super) fn next(&mut self, ledger: &dyn Ledger) -> Result<Option<Change>, StoreError> {
-        if self.page.is_empty() && self.more {
-            let page = ledger.changes(self.position, self.end, PAGE)?;
-            self.more = page.len() == PAGE;
+        self.fetch(ledger, 1)?;
+        Ok(self.page.pop_front())
+    }
+
+    /// The newest of the next entries for which `test` holds, out of its turn.
+    pub(super) fn pick(
+        &mut self,
+        ledger: &dyn Ledger,
+        test: impl Fn(&AccountId) -> Result<bool, StoreError>,
+    ) -> Result<Option<Change>, StoreError> {
+        self.fetch(ledger, PAGE)?;
+        for at in (0..self.page.len()).rev() {
+            if test(&self.page[at].id)? {
+                return Ok(self.page.remove(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Fills the page if it holds less than `least`.
+    fn fetch(&mut self, ledger: &dyn Ledger, least: usize) -> Result<(), StoreError> {
+        if self.page.len() < least && self.more {
+            let room = PAGE - self.page.len();
+            let page = ledger.changes(self.position, self.end, room)?;
+            self.more = page.len() == room;
             if let Some(last) = page.last() {
                 self.position = last.seq;
             }
             self.open.extend(page.iter().map(|change| change.seq));
             self.page.extend(page);
         }
-        Ok(self.page.pop_front())
+        Ok(())
     }
 
     /// An entry needs no more attention, even after a restart.

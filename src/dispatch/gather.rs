@@ -42,7 +42,7 @@ impl Loop {
         for again in [again_first, !again_first] {
             while batch.len() < limit && *looks > 0 && self.pace.ready(now).is_ok() {
                 let candidate = match again {
-                    false => self.first(now)?,
+                    false => self.first(gate, now)?,
                     true if may_again => self.again(gate)?,
                     true => None,
                 };
@@ -123,7 +123,13 @@ impl Loop {
             .clamp(1, BATCH)
     }
 
-    fn first(&mut self, now: Instant) -> Result<Option<Candidate>, StoreError> {
+    fn first(&mut self, gate: Gate, now: Instant) -> Result<Option<Candidate>, StoreError> {
+        // Many accounts that fail for reasons of their own must not be all that a target is judged by.
+        if gate == Gate::Probe
+            && let Some(candidate) = self.work.proven(&*self.ledger)?
+        {
+            return Ok(Some(candidate));
+        }
         let fill = self.work.fill.is_some() && self.fill_pace.ready(now).is_ok();
         self.work.first(&*self.ledger, fill)
     }

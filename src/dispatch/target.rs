@@ -97,7 +97,7 @@ impl Loop {
     pub(super) fn new(
         target: Arc<OpenedTarget>,
         ledger: Arc<dyn Ledger>,
-        state: TargetState,
+        mut state: TargetState,
         guard: Option<Guard>,
         metrics: Metrics,
         board: Board,
@@ -105,6 +105,8 @@ impl Loop {
         let now = Instant::now();
         let options = &target.options;
         let interval = target.target.limits().interval;
+        // Where there is no guard any more, nobody would know what to approve.
+        state.held = state.held.filter(|_| options.guard.is_some());
         Self {
             work: Work::new(&state),
             judge: Judge::new(options, state.last_success),

@@ -124,6 +124,26 @@ impl Work {
         Ok(None)
     }
 
+    /// A changed account that the target took before. When it fails, that says more of the target than when a new one does.
+    pub(super) fn proven(&mut self, ledger: &dyn Ledger) -> Result<Option<Candidate>, StoreError> {
+        let target = self.target;
+        let is_proven = |id: &AccountId| {
+            let state = ledger.delivery(target, id)?;
+            Ok(state.is_some_and(|state| state.delivered > 0 && state.trouble.is_none()))
+        };
+        while let Some(change) = self.live.pick(ledger, is_proven)? {
+            let claims = Claims {
+                live: Some(change.seq),
+                fill: None,
+            };
+            match self.hand.take(&change.id, Cause::Change, claims) {
+                Ok(()) => return Ok(Some(Candidate::new(change.id, Cause::Change))),
+                Err(replaced) => self.finish(replaced),
+            }
+        }
+        Ok(None)
+    }
+
     /// An account to try again, unless it is one of those to `skip`.
     pub(super) fn again(
         &mut self,

@@ -27,7 +27,8 @@ use crate::durable::free_bytes;
 const GROUP_ENTRIES: usize = 1024;
 /// A write is not made larger than this, bytes; one entry may be.
 const GROUP_BYTES: usize = 4 << 20;
-/// How long the writer waits before it tries a failed disk again.
+/// How long the writer waits before it tries a failed disk again, and before it looks whether an idle one is full: what
+/// asks whether events are taken must not learn it from an event that is not.
 const RETRY_AFTER: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 
 /// An entry on its way.
@@ -117,13 +118,12 @@ impl Writer {
 
     /// Waits for entries, or for something else to do; whether there may be more.
     async fn receive(&mut self, waiting: &mut Vec<Waiting>) -> bool {
-        let is_failing = self.channels.health.borrow().is_err();
         let entries = &mut self.channels.waiting;
         tokio::select! {
             biased;
             () = self.channels.stop.cancelled(), if !entries.is_closed() => entries.close(),
             count = entries.recv_many(waiting, GROUP_ENTRIES) => return count > 0,
-            () = sleep(RETRY_AFTER), if is_failing => self.check(),
+            () = sleep(RETRY_AFTER) => self.check(),
         }
         true
     }
@@ -193,7 +193,7 @@ impl Writer {
         Ok(first)
     }
 
-    /// Tries whether entries can be taken, when there are none.
+    /// Sees whether entries could be taken, when there are none.
     fn check(&mut self) {
         match self.ready() {
             Ok((segment, _)) => {

@@ -298,7 +298,7 @@ error: `admin.address` is not a loopback address, and there is no `admin.token`
     check_lines(
         "[apps.b]\nsdk_app_id = 2\ntoken = 'x'\ntokens = []\n",
         &[
-            "a.toml:3:9: `apps.b` has both `token` and `tokens`; put all of them into `tokens`",
+            "a.toml:3:9: `apps.b` has both `token` and `tokens` (and here: a.toml:4:10); put all of them into `tokens`",
             "a.toml:4:10: `apps.b.tokens` is empty; leave it out if the app's webhooks are not signed",
         ],
     );

@@ -52,6 +52,28 @@ async fn a_dead_target_costs_no_writes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crowd_of_new_accounts_that_fail_does_not_shut_out_those_that_worked() {
+    let mut world = caught_up(20).await;
+    world
+        .receiver
+        .behave(|documents| match documents[0].account.starts_with("bad") {
+            true => Reaction::fault(),
+            false => Reaction::ok(),
+        });
+    for n in 0..100 {
+        world.change(format!("bad {n}"));
+    }
+    until(MINUTE, || world.status().state == "open").await;
+    world.change("7");
+    until(MINUTE, || world.receiver.holds("7") == Some(2)).await;
+    for revision in 3..20 {
+        world.change("7");
+        until(MINUTE, || world.receiver.holds("7") == Some(revision)).await;
+    }
+    world.receiver.check();
+}
+
+#[tokio::test(start_paused = true)]
 async fn bad_accounts_delay_nobody_else() {
     let mut world = caught_up(0).await;
     world
