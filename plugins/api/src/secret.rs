@@ -1,7 +1,8 @@
 //! A configured secret: where it comes from, and its value once read.
 
 use std::{
-    fmt,
+    fmt::{self, Display},
+    fs,
     io::Read as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -147,12 +148,16 @@ impl Keeper {
 }
 
 fn read_file(path: PathBuf) -> Result<String, String> {
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        format!(
-            "the secret's file {} cannot be read: {error}",
-            path.display()
-        )
-    })?;
+    let unreadable = |why: &dyn Display| {
+        let path = path.display();
+        format!("the secret's file {path} cannot be read: {why}")
+    };
+    // To open a pipe can take for ever.
+    match fs::metadata(&path) {
+        Ok(found) if !found.is_file() => return Err(unreadable(&"it is no regular file")),
+        _ => {}
+    }
+    let text = fs::read_to_string(&path).map_err(|error| unreadable(&error))?;
     Ok(cut_line_end(text))
 }
 
