@@ -157,6 +157,23 @@ pub enum ClientAuth {
     Post,
 }
 
+/// Fields of a token request that have keys of their own, or none to choose, and what to do instead of a second one.
+const OWN_FIELDS: [(&str, &str); 4] = [
+    (
+        "grant_type",
+        "remove it: the grant is always client_credentials",
+    ),
+    (
+        "client_id",
+        "set `auth.client_id`; `auth.client_auth = \"post\"` sends it in the form",
+    ),
+    (
+        "client_secret",
+        "set `auth.client_secret`; `auth.client_auth = \"post\"` sends it in the form",
+    ),
+    ("scope", "set `auth.scope`"),
+];
+
 /// Credentials that are ready to be sent.
 pub(crate) enum Credentials {
     /// Always this.
@@ -184,6 +201,16 @@ impl Auth {
                 client_auth,
             } => {
                 let url = check_url("auth.token_url", &token_url, span.clone())?;
+                let ours = OWN_FIELDS.iter().find(|(key, _)| params.contains_key(*key));
+                if let Some((key, way_out)) = ours {
+                    let message = format!("`auth.params` cannot set `{key}`");
+                    return Err(SettingsError::at(span, message).help(*way_out));
+                }
+                // Masked where answers quote them.
+                secrets.keep_query(url.query().unwrap_or_default());
+                for value in params.values() {
+                    secrets.keep_long(value);
+                }
                 let secret = secrets
                     .read_and_keep(&client_secret)
                     .map_err(|message| SettingsError::at(span, message))?;

@@ -281,10 +281,26 @@ fn transport(host: &str, error: reqwest::Error) -> String {
     if error.is_timeout() && !error.is_connect() {
         return format!("{host} did not answer in time");
     }
-    let cause = cause(&error);
+    let cause = cause(&error).to_string();
     if error.is_connect() {
-        format!("cannot connect to {host}: {cause}")
+        format!("cannot connect to {host}: {}", named_proxy(&cause))
     } else {
         format!("the request to {host} failed: {cause}")
+    }
+}
+
+/// Why there is no connection, and that it is the proxy's doing where the HTTP client only speaks of a tunnel. Of the
+/// statuses, the client tells 407 alone.
+fn named_proxy(cause: &str) -> String {
+    match cause.strip_prefix("tunnel error: ") {
+        None => cause.to_owned(),
+        Some("unsuccessful") => {
+            "the proxy refused to make a tunnel (CONNECT), and its log may say why".into()
+        }
+        Some("proxy authorization required") => {
+            "the proxy refused the credentials: it answered 407 Proxy Authentication Required"
+                .into()
+        }
+        Some(other) => format!("the proxy made no tunnel (CONNECT): {other}"),
     }
 }

@@ -144,8 +144,10 @@ impl OAuth2 {
             });
         }
         // Its text is not quoted: it may hold a token.
-        let grant: Grant = serde_json::from_slice(&body)
-            .map_err(|_| fault(format!("it answered {status} without an access_token")))?;
+        let grant = serde_json::from_slice::<Grant>(&body)
+            .ok()
+            .filter(|grant| !grant.access_token.trim().is_empty())
+            .ok_or_else(|| fault(format!("it answered {status} without an access_token")))?;
         if let Some(other) = grant
             .token_type
             .filter(|kind| !kind.eq_ignore_ascii_case("bearer"))

@@ -78,6 +78,13 @@ impl Secrets {
         }
     }
 
+    /// Remembers a value that is no secret by itself, if it is a longer one.
+    pub(crate) fn keep_long(&mut self, value: &str) {
+        if is_long(value) {
+            self.keep(value);
+        }
+    }
+
     /// Remembers the longer values of a query, or of a part of one, in a URL that is no secret by itself.
     pub fn keep_query(&mut self, query: &str) {
         for (_, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {

@@ -64,9 +64,20 @@ impl Template {
         let template = Self::new(text.get_ref(), escape)
             .map_err(|error| wrong("is no template".into(), &error))?;
         for sample in samples() {
-            template
-                .fill(&sample.document)
+            let made = template
+                .fill_marked(&sample.document)
                 .map_err(|error| wrong(format!("fails for {}", sample.what), &error))?;
+            // No sample holds the word: MiniJinja's filters take null for it.
+            if says_none(&made) && !says_none(text.get_ref()) {
+                let message = format!(
+                    "`{key}` fails for {}: a value that is not known would become the word None",
+                    sample.what
+                );
+                return Err(SettingsError::at(text.span(), message).help(
+                    "before a filter, `~` or `join`, write `(introduction or \"\")`: \
+                     `default` is for what is undefined, not for null",
+                ));
+            }
         }
         Ok(template)
     }
@@ -132,14 +143,18 @@ impl Template {
     }
 
     fn fill(&self, document: &Document) -> Result<String, Error> {
+        Ok(self.escape.finish(&self.fill_marked(document)?))
+    }
+
+    /// The text before its values are escaped.
+    fn fill_marked(&self, document: &Document) -> Result<String, Error> {
         // Dropped like the marks in other texts, two accounts would share one place.
         if !self.constant && document.account.contains(sections::is_mark) {
             let detail = "the account holds one of the noncharacters U+FDD0 to U+FDD2";
             return Err(Error::new(ErrorKind::InvalidOperation, detail));
         }
         let template = self.environment.get_template(NAME)?;
-        let text = template.render(Value::from(Serde(document)))?;
-        Ok(self.escape.finish(&text))
+        template.render(Value::from(Serde(document)))
     }
 }
 
@@ -175,6 +190,11 @@ pub fn literals(text: &str) -> impl Iterator<Item = &str> {
         rest = tagged[2..].split_once(end).map(|(_, rest)| rest);
         Some(literal)
     })
+}
+
+/// Whether a text holds the word that null becomes, be it within another: `HiNone`.
+fn says_none(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("none")
 }
 
 fn describe(error: &Error) -> String {

@@ -204,6 +204,58 @@ fn a_mistake_is_found_at_once_and_pointed_at() {
 }
 
 #[test]
+fn a_value_that_would_become_the_word_none_is_refused() {
+    for source in [
+        "{{ introduction | upper }}",
+        "{{ introduction | trim }}",
+        "{{ 'Hi ' ~ introduction }}",
+        "{{ introduction | replace('a', 'b') }}",
+        "{{ introduction | title }}",
+        "{{ introduction | string }}",
+        "{{ introduction | safe }}",
+        "{{ [name, introduction] | join(' ') }}",
+        "{{ name | default('') | upper }}",
+        "{% if status == 'active' %}{{ introduction | upper }}{% endif %}",
+        "{% set x %}{{ introduction | lower }}{% endset %}{{ x }}",
+    ] {
+        // The last one would write the word as `%4eone`.
+        for escape in [
+            Escape::None,
+            Escape::Json,
+            Escape::Url,
+            Escape::With(super::caseless),
+        ] {
+            let text = Spanned::new(0..source.len(), source.to_owned());
+            let error = Template::compile("body", &text, escape)
+                .err()
+                .unwrap_or_else(|| panic!("{source} was taken"));
+            assert!(
+                error
+                    .message
+                    .ends_with("a value that is not known would become the word None"),
+                "{source}: {}",
+                error.message
+            );
+            let help = error.help.unwrap_or_default();
+            assert!(help.contains("(introduction or \"\")"), "{help}");
+        }
+    }
+    for source in [
+        "{{ (introduction or '') | upper }}",
+        "{{ [name or '', introduction or ''] | join(' ') }}",
+        "{{ introduction or 'none' }}",
+        "{% if introduction is none %}-{% endif %}",
+        "none of {{ name }}, {{ [introduction] }}, {{ introduction | tojson }}, {{ introduction | urlencode }}",
+    ] {
+        compile(source, Escape::Json);
+    }
+    for sample in samples() {
+        let text = serde_json::to_string(&sample.document).unwrap();
+        assert!(!super::says_none(&text), "{text}");
+    }
+}
+
+#[test]
 fn a_template_that_does_not_end_is_refused() {
     let (message, _, _) = refused(
         "body = '{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}'",

@@ -283,7 +283,7 @@ mod tests {
         for account in [".", "..", ""] {
             assert!(place.url(&document(account)).is_err(), "{account:?}");
         }
-        let raw = check("https://crm.example/v1/{{ name | safe }}").unwrap();
+        let raw = check("https://crm.example/v1/{{ (name or '') | safe }}").unwrap();
         for account in ["%2e%2E", ".%2e", "a/..", "..\\x", "/x", "a#b"] {
             assert!(raw.url(&document(account)).is_err(), "{account:?}");
         }

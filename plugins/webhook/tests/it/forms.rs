@@ -144,7 +144,7 @@ async fn what_would_lead_elsewhere_is_rejected_and_not_sent() {
         assert!(matches!(outcome, Outcome::Rejected { .. }), "{outcome:?}");
         assert!(requests.is_empty(), "{requests:?}");
     }
-    let raw = "url = 'http://HOST/v1/{{ name | safe }}'\nformat = 'profile'";
+    let raw = "url = 'http://HOST/v1/{{ (name or \"\") | safe }}'\nformat = 'profile'";
     for name in ["%2e%2e", "a/../../b", "x\\..\\..", "a#b"] {
         let document = Document {
             name: Some(name.into()),

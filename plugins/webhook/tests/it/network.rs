@@ -48,6 +48,29 @@ async fn a_proxy_is_gone_through() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_refuses_a_tunnel_is_told_of() {
+    let refused = "the proxy refused to make a tunnel (CONNECT), and its log may say why";
+    for (status, reason) in [
+        ("403 Forbidden", refused),
+        ("502 Bad Gateway", refused),
+        (
+            "407 Proxy Authentication Required",
+            "the proxy refused the credentials: it answered 407 Proxy Authentication Required",
+        ),
+    ] {
+        let proxy = Server::start(answer(status, "", "")).await;
+        let target = open(&format!(
+            "url = 'https://crm.invalid/'\nproxy = 'http://{}'",
+            proxy.address
+        ));
+        let outcome = deliver(&*target).await;
+        assert!(matches!(outcome, Outcome::Fault { .. }), "{outcome:?}");
+        let expected = format!("cannot connect to crm.invalid: {reason}");
+        assert_eq!(outcome.text(), expected, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn only_harmless_redirects_are_followed_and_only_when_asked() {
     let there = Server::start(answer("200 OK", "", "")).await;
     let case = async |status: &str, location: &str, redirects: u8| {

@@ -176,6 +176,14 @@ async fn an_issuer_that_fails_is_a_fault_of_the_target() {
             "without an access_token",
         ),
         (
+            answer("200 OK", "", r#"{"access_token":"","token_type":"Bearer"}"#),
+            "without an access_token",
+        ),
+        (
+            answer("200 OK", "", r#"{"access_token":" "}"#),
+            "without an access_token",
+        ),
+        (
             answer(
                 "200 OK",
                 "",
@@ -204,6 +212,28 @@ async fn an_issuer_that_fails_is_a_fault_of_the_target() {
         other => panic!("{other:?}"),
     }
     assert!(api.received().is_empty());
+}
+
+#[tokio::test]
+async fn what_an_answer_quotes_of_the_token_url_and_the_params_is_masked() {
+    let quotes = "got in-query/key, in-params key, in-params+key and 2024";
+    let api = Server::start(answer("422 Unprocessable Entity", "", quotes)).await;
+    let issuer = Server::start(answer("400 Bad Request", "", quotes)).await;
+    let target = open(&format!(
+        "url = 'http://{}/'
+         auth = {{ type = 'oauth2', token_url = 'http://{}/token?key=in-query%2Fkey&v=2024', \
+         client_id = 'a', client_secret = 'b', params = {{ subscription = 'in-params key', v = '2024' }} }}",
+        api.address, issuer.address
+    ));
+    let masked = "got ***, ***, *** and 2024";
+    let outcome = deliver(&*target).await;
+    assert!(outcome.text().ends_with(masked), "{outcome:?}");
+    let error = target.probe().await.unwrap_err();
+    assert!(error.ends_with(masked), "{error}");
+    issuer.reply(answer("200 OK", "", r#"{"access_token":"token"}"#));
+    let outcome = deliver(&*target).await;
+    assert!(matches!(outcome, Outcome::Rejected { .. }), "{outcome:?}");
+    assert!(outcome.text().ends_with(masked), "{outcome:?}");
 }
 
 #[tokio::test]

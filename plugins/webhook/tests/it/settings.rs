@@ -102,7 +102,7 @@ fn wrong_templates_are_refused() {
     let joined = "'https://a/{{ sdk_app_id }}00{{ account }}'";
     check(&format!("url = {joined}"), "same for two accounts", joined);
     check(
-        "url = 'https://a/{{ name | safe }}/../x'",
+        "url = 'https://a/{{ (name or \"\") | safe }}/../x'",
         "segment of dots",
         "",
     );
@@ -130,6 +130,13 @@ fn wrong_templates_are_refused() {
     let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
     check_with(&body(endless), "more than 50000 steps", "");
     check_with("headers.x-a = '{{ a }}'", "`headers.x-a` fails", "a");
+    let none = "would become the word None";
+    let upper = "'https://a/{{ introduction | upper }}'";
+    check(&format!("url = {upper}"), none, upper);
+    let trim = "'{{ introduction | trim }}'";
+    check_with(&format!("headers.x-a = {trim}"), none, trim);
+    let default = "{{ name | default(\"\") | upper }}";
+    check_with(&body(default), none, &format!("'{default}'"));
     check_with(
         "headers.content-type = '{{ name }}'",
         "cannot be a template",
@@ -205,6 +212,14 @@ fn wrong_ways_to_the_target_are_refused() {
     let ftp =
         "auth = { type = 'oauth2', token_url = 'ftp://a', client_id = 'a', client_secret = 'b' }";
     check_with(ftp, "`auth.token_url` begins with ftp:", "");
+    for key in ["grant_type", "client_id", "client_secret", "scope"] {
+        let auth = format!(
+            "{{ type = 'oauth2', token_url = 'https://b', client_id = 'a', client_secret = 'b', \
+             params = {{ {key} = 'x' }} }}"
+        );
+        let message = format!("`auth.params` cannot set `{key}`");
+        check_with(&format!("auth = {auth}"), &message, &auth);
+    }
 }
 
 #[test]
