@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     settings::Program,
-    text::quote,
+    text::{quote, rounded},
     wire::{Ask, Hello, Reply},
     words::Words,
 };
@@ -129,7 +129,7 @@ impl Child {
         // A child that is gone shows in what it says.
         let _ = self.input.write_all(greeting.as_bytes()).await;
         let line = timeout(limit, line(&mut self.output)).await;
-        let line = line.map_err(|_| format!("it said no hello within {limit:?}"))??;
+        let line = line.map_err(|_| format!("it said no hello within {}", rounded(limit)))??;
         let hello = Hello::parse(&line, &self.mask)?;
         self.hello = Some(hello.clone());
         Ok(hello)

@@ -1,6 +1,8 @@
 //! What a child says, made fit for people: without secrets, control characters and excess.
 
-use profilesync_target::Mask;
+use std::time::Duration;
+
+use profilesync_target::{Mask, Period};
 
 /// Most characters of an answer's text, and of a line that is quoted.
 const MAX_TEXT: usize = 1000;
@@ -34,6 +36,17 @@ pub(crate) fn line(masked: &str, most: usize) -> String {
     line
 }
 
+/// A time as people write it: what is left of a time limit is never a round number.
+pub(crate) fn rounded(time: Duration) -> Period {
+    let step = match time.as_secs() {
+        0 => 10,
+        1..10 => 100,
+        _ => 1000,
+    };
+    let millis = (time.as_millis() + step / 2) / step * step;
+    Period(Duration::from_millis(millis.try_into().unwrap_or(u64::MAX)))
+}
+
 /// As much of a text as anyone wants to read, masked.
 fn beginning(mask: &Mask, said: &str) -> String {
     match said.len() <= MAX_BYTES {
@@ -44,9 +57,11 @@ fn beginning(mask: &Mask, said: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use profilesync_target::Mask;
 
-    use super::{MAX_BYTES, line, quote, text};
+    use super::{MAX_BYTES, line, quote, rounded, text};
 
     fn mask() -> Mask {
         let mut mask = Mask::default();
@@ -62,6 +77,20 @@ mod tests {
         );
         assert_eq!(line("abcdef", 3), "abc…");
         assert_eq!(text(&mask(), &"x".repeat(2000)).chars().count(), 1001);
+    }
+
+    #[test]
+    fn times_are_rounded() {
+        for (micros, text) in [
+            (0, "0s"),
+            (716_238, "720ms"),
+            (749_999, "750ms"),
+            (999_999, "1s"),
+            (7_498_613, "7s 500ms"),
+            (22_499_871, "22s"),
+        ] {
+            assert_eq!(rounded(Duration::from_micros(micros)).to_string(), text);
+        }
     }
 
     #[test]

@@ -35,8 +35,8 @@ pub(crate) struct Raw {
     /// The user's password.
     #[schemars(with = "Option<Secret>")]
     password: Option<Spanned<Secret>>,
-    /// A template of the topic. Each value in it becomes one level: `/`, `+`, `#`, `$`, `%`, control characters and
-    /// noncharacters are percent-encoded.
+    /// A template of the topic, over `sdk_app_id` and `account` alone. Each value becomes one level: `/`, `+`, `#`, `$`,
+    /// `%`, control characters and noncharacters are percent-encoded.
     #[serde(default = "default_topic")]
     #[schemars(with = "String", default = "default_topic_text")]
     topic: Spanned<String>,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use profilesync_target::{Document, SettingsError};
-use profilesync_template::{Escape, Template};
+use profilesync_template::{Escape, Template, literals, samples};
 use toml::Spanned;
 
 /// Bytes of a topic.
@@ -11,6 +11,20 @@ const MAX_TOPIC: usize = 65_535;
 
 /// Levels of a topic; mosquitto takes no more.
 const MAX_LEVELS: usize = 200;
+
+/// What a document holds beside the account and its app. It changes, or can be missing.
+const CHANGING: [&str; 10] = [
+    "revision",
+    "status",
+    "name",
+    "introduction",
+    "face_url",
+    "organization",
+    "owner",
+    "operator",
+    "event_time",
+    "extra",
+];
 
 /// A template of topics.
 pub(crate) struct Topic {
@@ -26,13 +40,54 @@ impl Topic {
             template: Template::compile_name("topic", text, Escape::With(level))?,
             text: text.get_ref().clone(),
         };
-        for sample in profilesync_template::samples() {
-            topic.fill(&sample.document).map_err(|reason| {
-                SettingsError::at(text.span(), reason)
-                    .help("write it as \"profiles/{{ sdk_app_id }}/{{ account }}\"")
-            })?;
+        match topic.check() {
+            Ok(()) => Ok(topic),
+            Err(reason) => Err(SettingsError::at(text.span(), reason).help(
+                "make it of `sdk_app_id` and `account` alone: \"profiles/{{ sdk_app_id }}/{{ account }}\"",
+            )),
         }
-        Ok(topic)
+    }
+
+    /// An account has one topic for good, and no other account has it: the server holds one message of each topic, and
+    /// a topic that is not used any more keeps its last one.
+    fn check(&self) -> Result<(), String> {
+        let documents = samples().map(|sample| sample.document);
+        let mut topics = Vec::new();
+        for document in &documents {
+            topics.push(self.fill(document)?);
+        }
+        topics.dedup();
+        // A sample need not differ in what is asked of it, such as a member of `extra`.
+        if let Some(member) = CHANGING.iter().find(|member| self.uses(member)) {
+            return Err(changes(&format!("with `{member}`")));
+        }
+        if topics.len() > 1 {
+            return Err(changes("with the profile"));
+        }
+        let [document, ..] = documents;
+        let account = &document.account;
+        for other in [
+            "another".to_owned(),
+            account.to_uppercase(),
+            format!("{account}2"),
+            format!("2{account}"),
+        ] {
+            let other = Document {
+                account: other,
+                ..document.clone()
+            };
+            if topics.contains(&self.fill(&other)?) {
+                let why = "whose messages would take each other's place";
+                return Err(format!("`topic` can be the same for two accounts, {why}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a tag holds this word.
+    fn uses(&self, word: &str) -> bool {
+        let count = |text: &str| text.matches(word).count();
+        count(&self.text) > literals(&self.text).map(count).sum::<usize>()
     }
 
     /// The topic of a document.
@@ -63,6 +118,10 @@ impl Topic {
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
+}
+
+fn changes(how: &str) -> String {
+    format!("`topic` changes {how}, and the account's message under its old topic would stay")
 }
 
 /// Control characters and noncharacters, for which a server may hang up.
@@ -115,6 +174,26 @@ mod tests {
             ("{{ owner }}", "is empty"),
             ("a\0{{ account }}", "does not allow"),
             ("{{ sdk_app_id }}00{{ account }}", "same for two accounts"),
+            (
+                "mqn/{{ (organization or \"-\") }}/{{ sdk_app_id }}/{{ account }}",
+                "changes with `organization`",
+            ),
+            (
+                "a/{{ extra.region | default(\"x\") }}/{{ account }}",
+                "changes with `extra`",
+            ),
+            (
+                "{{ event_time }}/{{ account }}",
+                "changes with `event_time`",
+            ),
+            (
+                "{% if status == \"active\" %}a{% else %}d{% endif %}/{{ account }}",
+                "changes with `status`",
+            ),
+            ("mqc/{{ sdk_app_id }}", "same for two accounts"),
+            ("constant", "same for two accounts"),
+            ("a/{{ account | upper }}", "same for two accounts"),
+            ("a/{{ account[:4] }}", "same for two accounts"),
         ] {
             let error = compile(text).err().unwrap();
             assert!(error.message.contains(reason), "{text}: {}", error.message);
@@ -126,6 +205,9 @@ mod tests {
                 .message
                 .contains("levels")
         );
+        for text in ["{{ account }}", "name/extra/{{ account }}"] {
+            assert!(compile(text).is_ok(), "{text}");
+        }
         let marked = compile("{{ account }}")
             .unwrap()
             .fill(&document("a\u{fdd1}"));

@@ -61,6 +61,27 @@ fn a_wrong_topic_is_refused() {
 }
 
 #[test]
+fn a_topic_that_is_not_one_accounts_for_good_is_refused() {
+    for (topic, message) in [
+        (
+            "mqn/{{ organization or \"-\" }}/{{ sdk_app_id }}/{{ account }}",
+            "`topic` changes with `organization`, and the account's message under its old topic would stay",
+        ),
+        (
+            "mqc/{{ sdk_app_id }}",
+            "`topic` can be the same for two accounts",
+        ),
+        ("profiles", "`topic` can be the same for two accounts"),
+    ] {
+        let settings = format!("url = 'mqtt://localhost'\ntopic = '{topic}'");
+        let error = try_open(&settings).err().unwrap();
+        assert!(error.message.contains(message), "{}", error.message);
+        let help = error.help.unwrap_or_default();
+        assert!(help.contains("`sdk_app_id` and `account` alone"), "{help}");
+    }
+}
+
+#[test]
 fn passwords_are_not_sent_in_clear() {
     let to = |url: &str| format!("url = '{url}'\nusername = 'u'\npassword = 'p'\n");
     check(&to("mqtt://far"), "in clear", "'mqtt://far'");
