@@ -33,6 +33,12 @@ pub trait World: Send + Sync {
     /// Whether the target compares revisions, so that an older one cannot replace a newer one.
     fn compares_revisions(&self) -> bool;
 
+    /// Whether the revision of a destroyed account stays, so that an older one cannot bring the account back. It goes
+    /// where it was part of what is removed.
+    fn remembers_destroyed(&self) -> bool {
+        false
+    }
+
     /// The app as the outside knows it, for messages.
     fn app(&self, sdk_app_id: u64) -> u64 {
         sdk_app_id

@@ -29,6 +29,12 @@ enum Defect {
     BlamesTheNextAccount,
     ReadsBackStaleState,
     ReadsBackDestroyed,
+    StripsAccounts,
+    RunsAppAndAccountTogether,
+    TakesAccountsForPaths,
+    TrimsNames,
+    ChangesLineEnds,
+    ForgetsTheDestroyed,
 }
 
 struct Memory {
@@ -43,6 +49,11 @@ impl Memory {
         match self.defect {
             Defect::FoldsCase => (sdk_app_id, account.to_lowercase()),
             Defect::ForgetsTheApp => (0, account.to_owned()),
+            Defect::StripsAccounts => (sdk_app_id, account.trim().to_owned()),
+            Defect::RunsAppAndAccountTogether => (0, format!("{sdk_app_id}{account}")),
+            Defect::TakesAccountsForPaths => {
+                (sdk_app_id, account.rsplit('/').next().unwrap().to_owned())
+            }
             _ => (sdk_app_id, account.to_owned()),
         }
     }
@@ -66,9 +77,31 @@ impl Memory {
             return;
         }
         match document.status {
-            Status::Destroyed if self.defect != Defect::KeepsDestroyed => held.remove(&key),
-            _ => held.insert(key, document.clone()),
+            Status::Destroyed if self.defect == Defect::ForgetsTheDestroyed => held.remove(&key),
+            // A destroyed one too, for its revision.
+            _ => held.insert(key, self.tidied(document)),
         };
+    }
+
+    /// The document as it is kept.
+    fn tidied(&self, document: &Document) -> Document {
+        let name = document.name.as_ref().map(|name| match self.defect {
+            Defect::TrimsNames => name.trim().to_owned(),
+            Defect::ChangesLineEnds => name.replace("\r\n", "\n"),
+            _ => name.clone(),
+        });
+        Document {
+            name,
+            ..document.clone()
+        }
+    }
+
+    /// What is to be seen of an account.
+    fn look(&self, sdk_app_id: u64, account: &str) -> Option<Document> {
+        let held = self.held.lock().unwrap();
+        let document = held.get(&self.key(sdk_app_id, account))?;
+        let seen = document.status == Status::Active || self.defect == Defect::KeepsDestroyed;
+        seen.then(|| document.clone())
     }
 }
 
@@ -146,13 +179,12 @@ impl Target for Memory {
 impl ReadBack for Memory {
     async fn held(&self, documents: &[Document]) -> Result<Vec<Option<State>>, String> {
         self.probe().await?;
-        let held = self.held.lock().unwrap();
         let state = |document: &Document| {
-            let key = self.key(document.sdk_app_id, &document.account);
-            match self.defect {
-                Defect::ReadsBackStaleState => held.get(&key).map(|_| State::new()),
-                _ => held.get(&key).map(state_of),
-            }
+            let held = self.look(document.sdk_app_id, &document.account);
+            held.map(|held| match self.defect {
+                Defect::ReadsBackStaleState => State::new(),
+                _ => state_of(&held),
+            })
         };
         Ok(documents.iter().map(state).collect())
     }
@@ -181,14 +213,14 @@ impl World for Memory {
     }
 
     async fn held(&self, sdk_app_id: u64, account: &str) -> Option<Document> {
-        self.held
-            .lock()
-            .unwrap()
-            .get(&self.key(sdk_app_id, account))
-            .cloned()
+        self.look(sdk_app_id, account)
     }
 
     fn compares_revisions(&self) -> bool {
+        true
+    }
+
+    fn remembers_destroyed(&self) -> bool {
         true
     }
 
@@ -242,6 +274,12 @@ async fn every_defect_is_caught() {
         Defect::BlamesTheNextAccount,
         Defect::ReadsBackStaleState,
         Defect::ReadsBackDestroyed,
+        Defect::StripsAccounts,
+        Defect::RunsAppAndAccountTogether,
+        Defect::TakesAccountsForPaths,
+        Defect::TrimsNames,
+        Defect::ChangesLineEnds,
+        Defect::ForgetsTheDestroyed,
     ] {
         assert!(!passes(defect).await, "{defect:?} passes");
     }

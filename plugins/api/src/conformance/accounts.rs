@@ -105,3 +105,40 @@ pub(super) fn hostile_accounts() -> Vec<(u64, String)> {
     accounts.extend([2, 11, u64::from(u32::MAX)].map(|app| (app, "case".to_owned())));
     accounts
 }
+
+/// Accounts that a target would take for one of the hostile ones if it tidied up what it is given. It may reject them.
+pub(super) fn twin_accounts() -> Vec<(u64, String)> {
+    let names = [
+        // Without white space at one end or both, and with more of it.
+        "leading and trailing",
+        " leading and trailing",
+        "leading and trailing ",
+        "\u{3000}leading and trailing\u{a0}",
+        // The last part of a path, and paths to the same place.
+        "b",
+        "passwd",
+        "a//b",
+        "a/./b",
+        // Beside `case` of app 11, when app and account are run together, in either order.
+        "1case",
+        "case1",
+    ];
+    let accounts = names.into_iter().map(|name| (1, name.to_owned()));
+    accounts.collect()
+}
+
+/// Profiles with white space that a careless target would tidy up. It may reject them.
+pub(super) fn untidy_profiles() -> Vec<Document> {
+    let texts = [
+        " spaced ",
+        "\t\u{3000}spaced\u{a0}\n",
+        "one\r\ntwo\rthree\nfour",
+    ];
+    let profiles = (1..).zip(texts).map(|(number, text)| Document {
+        name: Some(text.to_owned()),
+        introduction: Some(text.to_owned()),
+        organization: Some(text.to_owned()),
+        ..profile(1, &format!("untidy {number}"), 1)
+    });
+    profiles.collect()
+}

@@ -2,10 +2,10 @@
 
 use super::{
     MAX_BATCH, MAX_CUTS, PATIENCE, Peer, Verdict, World,
-    accounts::{destroyed, hostile_accounts, profile},
+    accounts::{destroyed, hostile_accounts, profile, twin_accounts, untidy_profiles},
     tools::{
         all_delivered, bisected, deliver, each, ensure, has_no_secret, holds, holds_nothing,
-        is_delivered, polled, seen, skipped,
+        is_delivered, polled, seen, skipped, taken,
     },
     words::{difference, instead, said, who},
 };
@@ -33,6 +33,12 @@ pub(super) async fn older_revisions_do_not_win(world: &dyn World) -> Found {
     holds(world, &newer, "after an older revision came late").await?;
     deliver(world, &[&destroyed(1, "raced", 6)]).await?;
     holds(world, &newer, "after an older destruction came late").await?;
+    if world.remembers_destroyed() {
+        deliver(world, &[&destroyed(1, "raced", 9)]).await?;
+        deliver(world, &[&newer]).await?;
+        let when = "though it was destroyed, after an older revision came late";
+        holds_nothing(world, 1, "raced", when).await?;
+    }
     seen(world)
 }
 
@@ -54,29 +60,35 @@ pub(super) async fn accounts_are_destroyed_and_revived(world: &dyn World) -> Fou
 }
 
 pub(super) async fn hostile_accounts_stay_apart(world: &dyn World) -> Found {
-    let accounts = hostile_accounts();
-    let first: Vec<_> = accounts
-        .iter()
-        .map(|(app, name)| profile(*app, name, 1))
-        .collect();
+    let first_of = |accounts: &[(u64, String)]| -> Vec<Document> {
+        let profiles = accounts.iter().map(|(app, name)| profile(*app, name, 1));
+        profiles.collect()
+    };
+    let mut first = first_of(&hostile_accounts());
     deliver(world, &first.iter().collect::<Vec<_>>()).await?;
+    first.extend(taken(world, first_of(&twin_accounts())).await?);
+    first.extend(taken(world, untidy_profiles()).await?);
     for document in &first {
         holds(world, document, "among hostile accounts").await?;
     }
+    let accounts: Vec<_> = first
+        .iter()
+        .map(|document| (document.sdk_app_id, document.account.as_str()))
+        .collect();
     // Each is changed or destroyed in turn, and must take no other along.
-    for (index, (app, name)) in accounts.iter().enumerate() {
+    for (index, &(app, name)) in accounts.iter().enumerate() {
         if index % 2 == 0 {
-            deliver(world, &[&profile(*app, name, 2)]).await?;
+            deliver(world, &[&profile(app, name, 2)]).await?;
         } else {
-            deliver(world, &[&destroyed(*app, name, 2)]).await?;
+            deliver(world, &[&destroyed(app, name, 2)]).await?;
         }
     }
-    for (index, (app, name)) in accounts.iter().enumerate() {
+    for (index, &(app, name)) in accounts.iter().enumerate() {
         if index % 2 == 0 {
             let when = "after hostile accounts changed";
-            holds(world, &profile(*app, name, 2), when).await?;
+            holds(world, &profile(app, name, 2), when).await?;
         } else {
-            holds_nothing(world, *app, name, "after it was destroyed").await?;
+            holds_nothing(world, app, name, "after it was destroyed").await?;
         }
     }
     seen(world)

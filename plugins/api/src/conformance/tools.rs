@@ -48,6 +48,31 @@ pub async fn deliver(world: &dyn World, documents: &[&Document]) -> Result<(), S
     Ok(())
 }
 
+/// Delivers one by one what a target may refuse for good, but not take for something else; what it took.
+pub(super) async fn taken(
+    world: &dyn World,
+    documents: Vec<Document>,
+) -> Result<Vec<Document>, String> {
+    let mut taken = Vec::with_capacity(documents.len());
+    for document in documents {
+        let batch = [Delivery::from(document.clone())];
+        let outcomes = each(world.target().deliver(&batch).await, 1)?;
+        has_no_secret(world, outcomes[0].text())?;
+        match &outcomes[0] {
+            Outcome::Delivered { .. } => taken.push(document),
+            Outcome::Rejected { .. } | Outcome::Denied { .. } => (),
+            other => {
+                return Err(format!(
+                    "{} was not delivered{}",
+                    who(world, &document),
+                    instead("delivered or rejected", &said(other))
+                ));
+            }
+        }
+    }
+    Ok(taken)
+}
+
 /// Insists on success, and tells of the first failure and how many there are.
 pub(super) fn all_delivered(
     world: &dyn World,
