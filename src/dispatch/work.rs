@@ -14,7 +14,7 @@ use crate::{
     clock::Millis,
     event::AccountId,
     store::{
-        StoreError,
+        Change, StoreError,
         records::{Backfill, TargetId, TargetState},
     },
 };
@@ -96,13 +96,8 @@ impl Work {
             return Ok(Some(candidate));
         }
         while let Some(change) = self.live.next(ledger)? {
-            let claims = Claims {
-                live: Some(change.seq),
-                fill: None,
-            };
-            match self.hand.take(&change.id, Cause::Change, claims) {
-                Ok(()) => return Ok(Some(Candidate::new(change.id, Cause::Change))),
-                Err(replaced) => self.finish(replaced),
+            if let Some(candidate) = self.take(change) {
+                return Ok(Some(candidate));
             }
         }
         while fill && let Some(feed) = &mut self.fill {
@@ -132,16 +127,26 @@ impl Work {
             Ok(state.is_some_and(|state| state.delivered > 0 && state.trouble.is_none()))
         };
         while let Some(change) = self.live.pick(ledger, is_proven)? {
-            let claims = Claims {
-                live: Some(change.seq),
-                fill: None,
-            };
-            match self.hand.take(&change.id, Cause::Change, claims) {
-                Ok(()) => return Ok(Some(Candidate::new(change.id, Cause::Change))),
-                Err(replaced) => self.finish(replaced),
+            if let Some(candidate) = self.take(change) {
+                return Ok(Some(candidate));
             }
         }
         Ok(None)
+    }
+
+    /// A changed account, unless it is in hand: then it is looked at again.
+    fn take(&mut self, change: Change) -> Option<Candidate> {
+        let claims = Claims {
+            live: Some(change.seq),
+            fill: None,
+        };
+        match self.hand.take(&change.id, Cause::Change, claims) {
+            Ok(()) => Some(Candidate::new(change.id, Cause::Change)),
+            Err(replaced) => {
+                self.finish(replaced);
+                None
+            }
+        }
     }
 
     /// An account to try again, unless it is one of those to `skip`.
